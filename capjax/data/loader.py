@@ -1,0 +1,243 @@
+"""From a source of records to batches: shuffled and endless for training, in order for evaluation.
+
+The training stream is a pure function of (seed, position): position p of the stream names a record
+(each epoch is a new permutation of the source) and seeds the generator that chooses its caption,
+crop and flip. So the state of the iterator is one number, a resumed run sees the very next
+example, and the stream does not depend on how many processes share it: of each batch of B rows,
+process i of P prepares the rows [i B/P, (i+1) B/P).
+
+A record that cannot be used is replaced by another one, drawn by the same generator, and counted
+in a `SkipBudget` when its batch is handed out (not when a thread reads ahead), so that a run stops
+at the same step however often it was resumed.
+
+Letters: B examples of a process, S image side, L caption positions.
+Raises `UserError` when more records are bad than the config allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from capjax.data import images
+from capjax.data.skips import SkipBudget
+from capjax.data.tokenizer import Tokenizer
+from capjax.errors import BadRecord, UserError
+
+_MAX_TRIES = 100  # draws at one position before the source counts as unusable
+
+
+class Examples:
+    """The endless stream of one process, by position: `examples[i]` is a dict of one example.
+
+    image uint8 [S,S,3], tokens int32 [L], key str, and `bad`: the records (key, reason) that were
+    drawn at this position and could not be used.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        tokenizer: Tokenizer,
+        *,
+        seed: int,
+        batch_size: int,
+        image_size: int,
+        resize: str,
+        crop_scale: tuple[float, float] | None = None,
+        flip: bool = False,
+        truncate: bool = False,
+        max_tries: int = _MAX_TRIES,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
+        if len(source) == 0:
+            raise UserError("the training data has no records")
+        if batch_size % process_count:
+            raise UserError(
+                f"{process_count} processes cannot share batch_size={batch_size}: make it a "
+                f"multiple of {process_count}"
+            )
+        # Imported here: grain takes half a second, and evaluation does not need it.
+        import grain
+
+        self.source, self.tokenizer = source, tokenizer
+        self.batch_size, self.local_size = batch_size, batch_size // process_count
+        self.first_row = process_index * self.local_size
+        self.image_size, self.resize = image_size, resize
+        self.crop_scale, self.flip, self.truncate = crop_scale, flip, truncate
+        self.max_tries = max_tries
+        self.seed = seed
+        # Grain adds the epoch to its seed: hashed, so that seeds 0 and 1 share no epoch's order.
+        shuffle_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        self._order = grain.MapDataset.range(len(source)).shuffle(seed=shuffle_seed).repeat()
+
+    def __len__(self) -> int:
+        return len(self._order) // self.batch_size * self.local_size
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        batch, row = divmod(int(index), self.local_size)
+        position = batch * self.batch_size + self.first_row + row
+        rng = np.random.default_rng((self.seed, position))
+        record_index = int(self._order[position])
+        bad: list[tuple[str, str]] = []
+        while True:
+            try:
+                return {**self._example(self.source[record_index], rng), "bad": bad}
+            except BadRecord as error:
+                bad.append((error.key, error.reason))
+            if len(bad) >= self.max_tries:
+                # Left to the loader: it knows the budget, and whose turn it is to complain.
+                return {"image": None, "tokens": None, "key": bad[-1][0], "bad": bad}
+            record_index = int(rng.integers(len(self.source)))
+
+    def _example(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        key, captions = record["key"], record["captions"]
+        if not captions:
+            raise BadRecord(key, "it has no caption")
+        caption = captions[int(rng.integers(len(captions)))]
+        try:
+            tokens = self.tokenizer.encode(caption, truncate=self.truncate)
+        except UserError as error:
+            raise BadRecord(key, str(error)) from error
+        image = record["image"]
+        if self.crop_scale:
+            image = images.random_resized_crop(image, self.image_size, rng, self.crop_scale)
+        else:
+            image = to_size(image, self.image_size, self.resize)
+        if self.flip and rng.random() < 0.5:
+            image = images.flip(image)
+        return {"image": image, "tokens": tokens, "key": key}
+
+
+class TrainLoader:
+    """Iterates over batches {"image": uint8 [B,S,S,3], "tokens": int32 [B,L], "key": list of str}.
+
+    `state()` after a batch is the position right behind it, `restore(state)` goes there; the state
+    is plain JSON. `num_threads` threads prepare examples ahead of the training loop.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        *,
+        num_threads: int = 4,
+        max_bad_fraction: float = 0.0,
+    ):
+        self._examples = examples
+        self._num_threads = num_threads
+        self._max_bad_fraction = max_bad_fraction
+        self._iterator = None
+        self.restore({"batches": 0, "bad": []})
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        if self._iterator is None:
+            self._iterator = self._start()
+        rows = [next(self._iterator) for _ in range(self._examples.local_size)]
+        for row in rows:
+            for key, reason in row["bad"]:
+                if key not in self._bad:
+                    self._bad[key] = reason
+                self._budget.skip(key, reason)
+            if row["image"] is None:
+                raise UserError(
+                    f"{len(row['bad'])} records in a row could not be used "
+                    f"(last: {row['key']!r}: {row['bad'][-1][1]}); look at the data"
+                )
+        self._batches += 1
+        return {
+            "image": np.stack([row["image"] for row in rows]),
+            "tokens": np.stack([row["tokens"] for row in rows]),
+            "key": [row["key"] for row in rows],
+        }
+
+    @property
+    def bad_records(self) -> int:
+        """How many distinct records could not be used so far."""
+        return len(self._bad)
+
+    def state(self) -> dict[str, Any]:
+        """Where the stream stands: the batches handed out, and the bad records met so far."""
+        return {"batches": self._batches, "bad": [list(item) for item in self._bad.items()]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes to where `state()` was taken."""
+        self.close()
+        self._batches = int(state["batches"])
+        self._bad: dict[str, str] = {}
+        self._budget = SkipBudget(len(self._examples.source), self._max_bad_fraction)
+        for key, reason in state["bad"]:
+            self._bad[key] = reason
+            self._budget.skip(key, reason)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def _start(self) -> Any:
+        import grain
+
+        local = self._examples.local_size
+        options = grain.ReadOptions(
+            num_threads=self._num_threads,
+            prefetch_buffer_size=max(2 * local, self._num_threads) if self._num_threads else 0,
+        )
+        stream = grain.MapDataset.source(self._examples).to_iter_dataset(options)
+        iterator = iter(stream)
+        iterator.set_state({"next_index": self._batches * local})
+        return iterator
+
+
+def eval_batches(
+    source: Any,
+    batch_size: int,
+    image_size: int,
+    resize: str,
+    skips: SkipBudget | None = None,
+) -> Iterator[dict[str, Any]]:
+    """The records in order, each once: the last batch is filled up with black pictures.
+
+    Yields {"image": uint8 [B,S,S,3], "key": list of B str, "captions": list of B lists of str,
+    "mask": bool [B], False for filling}; filling has the key "" and no captions.
+    A bad record raises `BadRecord`, or is left out and counted if `skips` is given.
+    """
+    rows: list[dict[str, Any]] = []
+    for index in range(len(source)):
+        try:
+            record = source[index]
+        except BadRecord as error:
+            if skips is None:
+                raise
+            skips.skip(error.key, error.reason)
+            continue
+        rows.append({**record, "image": to_size(record["image"], image_size, resize)})
+        if len(rows) == batch_size:
+            yield _padded(rows, batch_size, image_size)
+            rows = []
+    if rows:
+        yield _padded(rows, batch_size, image_size)
+
+
+def to_size(image: np.ndarray, size: int, rule: str) -> np.ndarray:
+    """uint8 [H,W,3] -> uint8 [S,S,3]; a picture of the right size is passed on as it is."""
+    if image.shape[:2] == (size, size):
+        return image
+    return images.resize(image, size, rule)
+
+
+def _padded(rows: list[dict[str, Any]], batch_size: int, image_size: int) -> dict[str, Any]:
+    missing = batch_size - len(rows)
+    image = np.zeros((batch_size, image_size, image_size, 3), np.uint8)
+    image[: len(rows)] = np.stack([row["image"] for row in rows])
+    return {
+        "image": image,
+        "key": [row["key"] for row in rows] + [""] * missing,
+        "captions": [list(row["captions"]) for row in rows] + [[] for _ in range(missing)],
+        "mask": np.arange(batch_size) < len(rows),
+    }

@@ -1,0 +1,168 @@
+"""What a run says while it trains: metrics as JSON lines, its speed, progress on the terminal.
+
+`metrics.jsonl` holds one object a line: {"step": 100, "loss": 2.31, ...}. A step has one line for
+training and one for each evaluator. Values that are not finite are written as null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from capjax.errors import UserError
+
+_LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
+
+
+class MetricsLog:
+    """Appends to a JSONL file; lines beyond `step`, left by a run that was killed, are dropped."""
+
+    def __init__(self, path: Path | str, step: int = 0):
+        self.path = Path(path)
+        kept = [line for line in read_metrics(self.path) if line["step"] <= step]
+        try:
+            # Replaced in one go: a second kill in between loses nothing either.
+            fresh = self.path.with_suffix(".tmp")
+            fresh.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            os.replace(fresh, self.path)
+            self._file = self.path.open("a")
+        except OSError as error:
+            raise UserError(f"cannot write {str(path)!r}: {error.strerror}") from error
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """One line, flushed at once: whoever watches the file sees it."""
+        line = {"step": step} | {name: _plain(value) for name, value in values.items()}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_metrics(path: Path | str) -> list[dict[str, Any]]:
+    """All complete lines of a metrics file; none if there is no file."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue  # the last line of a run that was killed while writing it
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
+    return lines
+
+
+class Progress:
+    """Steps done, loss, steps/s and time left: a bar on a terminal, else a line now and then."""
+
+    def __init__(self, total: int, start: int = 0, stream: Any = None):
+        self._stream = stream or sys.stderr
+        self._total, self._start = total, start
+        self._began = self._printed = time.monotonic()
+        self._bar = None
+        if self._stream.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=total, initial=start, unit="step", dynamic_ncols=True, file=self._stream
+            )
+
+    def update(self, step: int, loss: float) -> None:
+        """Shows that `step` steps are done."""
+        if self._bar is not None:
+            self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+            self._bar.update(step - self._bar.n)
+            return
+        now = time.monotonic()
+        if now - self._printed < _LINE_SECONDS and step != self._total:
+            return
+        self._printed = now
+        rate = (step - self._start) / max(now - self._began, 1e-9)
+        left = _clock((self._total - step) / max(rate, 1e-9))
+        self.say(f"step {step}/{self._total}  loss {loss:.4g}  {rate:.3g} steps/s  {left} left")
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+@dataclass
+class Clock:
+    """Rates since the last reading; compilation (the first step) and pauses do not count."""
+
+    batch_size: int
+    steps: int = 0
+    waited: float = 0.0
+    excluded: float = 0.0
+    began: float | None = None
+
+    def step_done(self) -> None:
+        """One more step; the first one starts the clock."""
+        if self.began is None:
+            self.began, self.waited, self.excluded = time.monotonic(), 0.0, 0.0
+        else:
+            self.steps += 1
+
+    def read(self) -> dict[str, float]:
+        """Seconds a step, of them waiting for input, and examples/s; starts a new interval."""
+        if self.began is None or not self.steps:
+            return {}
+        now = time.monotonic()
+        seconds = max(now - self.began - self.excluded, 1e-9)
+        steps, waited = self.steps, self.waited
+        self.began, self.steps, self.waited, self.excluded = now, 0, 0.0, 0.0
+        return {
+            "step_seconds": seconds / steps,
+            "input_wait_seconds": waited / steps,
+            "examples_per_second": steps * self.batch_size / seconds,
+        }
+
+    def waiting(self) -> _Timed:
+        """A context whose time is the wait for input."""
+        return _Timed(self, "waited")
+
+    def paused(self) -> _Timed:
+        """A context whose time is not training."""
+        return _Timed(self, "excluded")
+
+
+class _Timed:
+    def __init__(self, clock: Clock, name: str):
+        self._clock, self._name = clock, name
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *_: Any) -> None:
+        spent = time.monotonic() - self._began
+        setattr(self._clock, self._name, getattr(self._clock, self._name) + spent)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value for a scalar, whichever library it comes from."""
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

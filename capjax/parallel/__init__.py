@@ -1,0 +1,1 @@
+"""Which devices there are, and which part of the training state lies on which of them."""

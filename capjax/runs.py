@@ -1,0 +1,194 @@
+"""A run directory: what a training run leaves there, and how it is opened for inference.
+
+    config.json       the config, complete
+    tokenizer.model   SentencePiece
+    metrics.jsonl     see `capjax.logs`
+    checkpoints/      see `capjax.checkpoint`
+
+`prepare` sets one up (or checks that it belongs to the same run), `open_run` reads one.
+Raises `UserError` for a directory that is no run, a run without a checkpoint, or files that do
+not belong together.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from capjax import config as config_lib
+from capjax.checkpoint import Checkpoints, replicated
+from capjax.data import tokenizer as tokenizer_lib
+from capjax.data.tokenizer import Tokenizer
+from capjax.errors import UserError
+from capjax.train_step import rng_for
+
+CONFIG, TOKENIZER, METRICS, CHECKPOINTS = (
+    "config.json",
+    "tokenizer.model",
+    "metrics.jsonl",
+    "checkpoints",
+)
+
+# What may differ when a run goes on: how long it lasts, how often it reports, where it runs.
+RESUMABLE = (
+    "steps",
+    "log_every",
+    "checkpoint.*",
+    "evals.*.every",
+    "data.num_threads",
+    "mesh.*",
+    "sharding",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model, ready to be applied."""
+
+    config: ConfigDict
+    tokenizer: Tokenizer
+    model: Any
+    params: Any  # nested dict of arrays, on the first device
+    step: int
+    directory: Path
+
+
+def open_run(directory: Path | str, step: int | None = None, use_ema: bool = True) -> Run:
+    """The run in `directory` at `step` (default: its latest checkpoint).
+
+    `use_ema` takes the moving average of the parameters if the run kept one.
+    """
+    directory = Path(directory)
+    config = read_config(directory)
+    tokenizer = Tokenizer(directory / TOKENIZER, config.tokenizer.max_length)
+    model = make_model(config, tokenizer)
+    task = make_task(config, model)
+    shapes = jax.eval_shape(task.init, rng_for(0, "init"))
+    # On one device: what applies the model decides how it is spread.
+    first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    params, step = load_params(directory, replicated(shapes, first), tokenizer, step, use_ema)
+    return Run(config, tokenizer, model, params, step, directory)
+
+
+def load_params(
+    directory: Path,
+    abstract: Any,
+    tokenizer: Tokenizer,
+    step: int | None = None,
+    use_ema: bool = True,
+) -> tuple[Any, int]:
+    """(parameters, step) of a run whose tokenizer is `tokenizer`.
+
+    `abstract` is a tree of shapes with shardings: where the parameters go.
+    """
+    with Checkpoints(directory / CHECKPOINTS) as checkpoints:
+        if step is None:
+            step = checkpoints.latest
+        if step is None:
+            raise UserError(f"the run {str(directory)!r} has no checkpoint yet: train it first")
+        params, host = checkpoints.restore_params(abstract, step, use_ema)
+    check_tokenizer(directory, tokenizer, host)
+    return params, step
+
+
+def read_config(directory: Path) -> ConfigDict:
+    """The config that the run was started with."""
+    path = directory / CONFIG
+    if not path.is_file():
+        raise UserError(
+            f"{str(directory)!r} is not a run directory: it holds no {CONFIG}; "
+            "give the --workdir of a training run"
+        )
+    return config_lib.from_json(path.read_text())
+
+
+def check_tokenizer(directory: Path, tokenizer: Tokenizer, host: dict[str, Any]) -> None:
+    """Raises UserError unless the checkpoint was trained with this tokenizer."""
+    if host["tokenizer"] != tokenizer.fingerprint:
+        raise UserError(
+            f"{str(directory / TOKENIZER)!r} is not the tokenizer that the checkpoint of this run "
+            f"was trained with: put the file back that belongs to it"
+        )
+
+
+def prepare(directory: Path, config: ConfigDict, source: Any, started: bool) -> Tokenizer:
+    """Writes the config and the tokenizer, or checks them if the run has `started`.
+
+    A run has started once it has a checkpoint: before, a config may be mended and tried again.
+    The tokenizer is that of `config.init_from`, or trained on the captions of `source`.
+    """
+    if started:
+        _check_same(directory, config)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _write(directory / CONFIG, config_lib.to_json(config).encode())
+        if not started:
+            _write(directory / TOKENIZER, _new_tokenizer(config, source))
+    except OSError as error:
+        raise UserError(f"cannot write to {str(directory)!r}: {error.strerror}") from error
+    return Tokenizer(directory / TOKENIZER, config.tokenizer.max_length)
+
+
+def make_model(config: ConfigDict, tokenizer: Tokenizer) -> Any:
+    """The model of the config, for this tokenizer's vocabulary."""
+    return config_lib.instantiate(
+        config.model,
+        "Model",
+        where="config.model",
+        vocab_size=tokenizer.vocab_size,
+        max_length=tokenizer.max_length,
+        image_size=config.data.image_size,
+    )
+
+
+def make_task(config: ConfigDict, model: Any) -> Any:
+    """The task of the config on this model."""
+    return config_lib.instantiate(config.task, "Task", where="config.task", model=model)
+
+
+def _check_same(directory: Path, config: ConfigDict) -> None:
+    before = read_config(directory)
+    changed = config_lib.differences(before, config, ignore=RESUMABLE)
+    if changed:
+        raise UserError(
+            f"{str(directory)!r} holds a run with another config ({'; '.join(changed)}): "
+            "choose another --workdir, or give the config it was started with"
+        )
+
+
+def _new_tokenizer(config: ConfigDict, source: Any) -> bytes:
+    if config.init_from:
+        return _tokenizer_of(Path(config.init_from), config)
+    settings = config.tokenizer
+    # Spread over the whole set: sources are often sorted.
+    count = min(len(source), settings.num_records)
+    indices = np.linspace(0, len(source) - 1, count).round().astype(int) if count else []
+    captions = (caption for index in indices for caption in source.captions(int(index)))
+    return tokenizer_lib.train(
+        captions, settings.vocab_size, settings.max_length, settings.lowercase
+    ).model
+
+
+def _tokenizer_of(directory: Path, config: ConfigDict) -> bytes:
+    """The tokenizer of the run to start from, which must be what the config asks for."""
+    before = read_config(directory).tokenizer
+    changed = config_lib.differences(before, config.tokenizer, ignore=("num_records",))
+    if changed:
+        raise UserError(
+            f"config.tokenizer differs from that of config.init_from={str(directory)!r} "
+            f"({'; '.join(changed)}): parameters can only be taken over with their tokenizer"
+        )
+    return Tokenizer(directory / TOKENIZER, config.tokenizer.max_length).model
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Complete or not at all."""
+    fresh = path.with_name(path.name + ".tmp")
+    fresh.write_bytes(data)
+    os.replace(fresh, path)

@@ -1,0 +1,310 @@
+"""The training loop: `python -m capjax.train --config configs/guiding/scenes.py --workdir DIR`.
+
+There is one loop for all papers. What is optimised is the config's task, on its model and its
+data; the loop adds the mesh, the optimiser, checkpoints, evaluators and the log:
+
+    for each step: batch -> (state, metrics)     capjax.train_step
+        every log_every steps                    metrics.jsonl
+        every evals.<name>.every steps           Evaluator.run(params) -> evals/<name>/<value>
+        every checkpoint.every steps             checkpoints/<step>
+    and all three at the end
+
+At one step the log comes first, then evaluators, then the checkpoint: what is on disk of a step
+is complete once its checkpoint is. A run that was killed goes on from there with the same command
+and ends with the numbers of one that was not.
+
+Raises `UserError` for a config that cannot work, a workdir of another run, or a loss that is no
+longer a number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from capjax import config as config_lib
+from capjax import runs
+from capjax.checkpoint import Checkpoints
+from capjax.data.cache import Cached
+from capjax.data.loader import Examples, TrainLoader
+from capjax.errors import UserError, exit_cleanly
+from capjax.logs import Clock, MetricsLog, Progress, read_metrics
+from capjax.optimizers import make_optimizer, make_schedule
+from capjax.parallel import mesh as mesh_lib
+from capjax.signals import Interrupted, Signals
+from capjax.train_step import abstract_state, init_state, make_step
+
+_SHOWN = 8  # keys or values in one line of the terminal; the files hold all
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a call of `train` ended."""
+
+    step: int  # steps taken altogether
+    metrics: dict[str, Any]  # the latest value of each, evaluators included
+
+
+def train(config: ConfigDict, workdir: Path | str) -> Result:
+    """Trains to `config.steps`, from the latest checkpoint in `workdir` if there is one.
+
+    Raises `Interrupted` when SIGINT or SIGTERM arrives; the step that was reached is saved then.
+    """
+    config_lib.validate(config)
+    workdir = Path(workdir)
+    mesh = mesh_lib.make_mesh(config.mesh)
+    mesh_lib.check_batch(mesh, config.batch_size, config.accumulate_steps)
+    source = config_lib.instantiate(config.data.train, "Source", where="config.data.train")
+    if config.data.cache:
+        source = Cached(source)
+    with (
+        jax.set_mesh(mesh),
+        Checkpoints(workdir / runs.CHECKPOINTS, config.checkpoint.keep, writer=True) as checkpoints,
+        Signals() as signals,
+    ):
+        start = checkpoints.latest or 0
+        tokenizer = runs.prepare(workdir, config, source, started=start > 0)
+        log = MetricsLog(workdir / runs.METRICS, start)
+        progress = Progress(config.steps, start)
+        try:
+            # What a signal or a kill at that very step has left undone.
+            owed = _due(config, start) - _evaluated(log.path, start) if start else set()
+            if start >= config.steps and not owed:
+                progress.say(f"{workdir} is finished: it has its {config.steps} steps")
+            else:
+                loop = _Loop(config, workdir, mesh, source, tokenizer, checkpoints, log, progress)
+                loop.run(start, owed, signals)
+        finally:
+            log.close()
+            progress.close()
+        return Result(max(start, config.steps), _latest_metrics(log.path))
+
+
+class _Loop:
+    """One run: what it consists of, and the order in which things happen."""
+
+    def __init__(self, config, workdir, mesh, source, tokenizer, checkpoints, log, progress):
+        self.config, self.workdir, self.mesh, self.tokenizer = config, workdir, mesh, tokenizer
+        self.checkpoints, self.log, self.progress = checkpoints, log, progress
+        self.clock = Clock(config.batch_size)
+        model = runs.make_model(config, tokenizer)
+        self.task = runs.make_task(config, model)
+        # Before the first step: a typo in an evaluator should not surface hours later.
+        self.evaluators = {
+            name: config_lib.instantiate(
+                section, "Evaluator", where=f"config.evals.{name}", model=model, tokenizer=tokenizer
+            )
+            for name, section in config.evals.items()
+        }
+        self.schedule = make_schedule(config.optimizer, config.steps)
+        self.tx = make_optimizer(config.optimizer, self.schedule)
+        self.abstract = abstract_state(self.task, self.tx, config.ema_decay, config.sharding, mesh)
+        self.loader = _make_loader(config, source, tokenizer)
+
+    def run(self, step: int, owed: set[str], signals: Signals) -> None:
+        """From `step` to the end, or to `Interrupted`; evaluators in `owed` come first."""
+        config = self.config
+        self._start_from(step)
+        self._evaluate(step, owed)
+        train_step = make_step(
+            self.task,
+            self.tx,
+            self.schedule,
+            seed=config.seed,
+            accumulate_steps=config.accumulate_steps,
+            ema_decay=config.ema_decay,
+            abstract=self.abstract,
+            mesh=self.mesh,
+        )
+        sharding = mesh_lib.batch_sharding(self.mesh)
+        pending = None
+        try:
+            while step < config.steps:
+                with self.clock.waiting():
+                    batch = next(self.loader)
+                device_batch = mesh_lib.put_batch(batch, sharding)
+                self.state, metrics = train_step(self.state, device_batch)
+                # The step before is looked at only now, while the devices work on this one.
+                self._report(pending)
+                step += 1
+                pending = _Pending(step, metrics, batch["key"], self.loader.bad_records)
+                due, saves, stop = _due(config, step), self._saves(step), signals.received
+                if not (due or saves or stop):
+                    continue
+                self._report(pending)
+                pending = None
+                with self.clock.paused():
+                    # A signal leaves little time: what is owed is done when the run goes on.
+                    self._evaluate(step, set() if stop else due)
+                    if saves or stop:
+                        self._save(step)
+                if stop:
+                    raise Interrupted(step, stop)
+        finally:
+            self.loader.close()
+
+    def _start_from(self, step: int) -> None:
+        """The state at `step`: from its checkpoint, or the first one."""
+        config = self.config
+        if step:
+            self.progress.say(f"going on from step {step} in {self.workdir}")
+            self.state, host = self.checkpoints.restore(self.abstract, step)
+            runs.check_tokenizer(self.workdir, self.tokenizer, host)
+            self.loader.restore(host["data"])
+            return
+        params = None
+        if config.init_from:
+            params, _ = runs.load_params(
+                Path(config.init_from), self.abstract["params"], self.tokenizer
+            )
+        self.state = init_state(
+            self.task, self.tx, config.ema_decay, self.abstract, config.seed, params
+        )
+
+    def _report(self, pending: _Pending | None) -> None:
+        """Waits for a step's metrics, stops the run if they are not finite, logs if it is time."""
+        if pending is None:
+            return
+        step, metrics = pending.step, jax.device_get(pending.metrics)
+        loss, norm = float(metrics["loss"]), float(metrics["grad_norm"])
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self._not_finite(pending, loss, norm)
+        self.clock.step_done()
+        if step % self.config.log_every == 0 or step == self.config.steps:
+            if pending.bad_records:
+                metrics["bad_records"] = pending.bad_records
+            self.log.write(step, metrics | self.clock.read())
+        self.progress.update(step, loss)
+
+    def _not_finite(self, pending: _Pending, loss: float, norm: float) -> None:
+        path = self.workdir / "bad_batch.json"
+        path.write_text(json.dumps({"step": pending.step, "keys": list(pending.keys)}))
+        keys = ", ".join(pending.keys[:_SHOWN])
+        more = len(pending.keys) - _SHOWN
+        latest = self.checkpoints.latest
+        good = f"the last good checkpoint is of step {latest}" if latest else "no checkpoint yet"
+        raise UserError(
+            f"step {pending.step}: loss {loss:g}, gradient norm {norm:g}, on the batch {keys}"
+            f"{f' and {more} more (all in {path})' if more > 0 else ''}; {good}: lower "
+            "config.optimizer.learning_rate or look at these records"
+        )
+
+    def _evaluate(self, step: int, names: set[str]) -> None:
+        params = self.state.get("ema", self.state["params"])
+        for name in sorted(names):
+            began = time.monotonic()
+            values = self.evaluators[name].run(params)
+            self.log.write(step, {f"evals/{name}/{key}": value for key, value in values.items()})
+            shown = "  ".join(f"{k} {float(v):.4g}" for k, v in list(values.items())[:_SHOWN])
+            shown += f"  and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+            self.progress.say(f"step {step}  {name}: {shown}  ({time.monotonic() - began:.1f} s)")
+
+    def _saves(self, step: int) -> bool:
+        every = self.config.checkpoint.every
+        return step == self.config.steps or bool(every and step % every == 0)
+
+    def _save(self, step: int) -> None:
+        host = {"data": self.loader.state(), "tokenizer": self.tokenizer.fingerprint}
+        self.checkpoints.save(step, self.state, host)
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A step that was handed to the devices and not looked at yet."""
+
+    step: int
+    metrics: dict[str, jax.Array]
+    keys: Sequence[str]
+    bad_records: int  # up to this step; the loader is further on when it is logged
+
+
+def _make_loader(config: ConfigDict, source: Any, tokenizer: Any) -> TrainLoader:
+    data = config.data
+    examples = Examples(
+        source,
+        tokenizer,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        image_size=data.image_size,
+        resize=data.resize,
+        crop_scale=data.crop_scale,
+        flip=data.flip,
+        truncate=data.long_captions == "truncate",
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    return TrainLoader(
+        examples, num_threads=data.num_threads, max_bad_fraction=data.max_bad_fraction
+    )
+
+
+def _due(config: ConfigDict, step: int) -> set[str]:
+    """The evaluators whose turn it is at `step`."""
+    return {
+        name
+        for name, section in config.evals.items()
+        if step >= config.steps or (section.get("every", 0) and step % section.every == 0)
+    }
+
+
+def _evaluated(path: Path, step: int) -> set[str]:
+    """The evaluators that have logged at `step` already."""
+    lines = [line for line in read_metrics(path) if line["step"] == step]
+    return {key.split("/")[1] for line in lines for key in line if key.startswith("evals/")}
+
+
+def _latest_metrics(path: Path) -> dict[str, Any]:
+    latest: dict[str, Any] = {}
+    for line in read_metrics(path):
+        latest.update(line)
+    return latest
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns 0, or 128 + the number of the signal that interrupted it."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m capjax.train",
+        description="Train what a config describes. The same command goes on with a run that was "
+        "interrupted, from its latest checkpoint.",
+        epilog="Any field of the config can be overridden: --config.optimizer.learning_rate=3e-4 "
+        "--config.steps=2000. Appending :runlocal to the config's path shrinks it to a few "
+        "seconds on a laptop.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="FILE.py[:ARG]",
+        help="a config script, e.g. configs/guiding/scenes.py, with its argument after a colon",
+    )
+    parser.add_argument(
+        "--workdir", required=True, metavar="DIR", help="where the run is kept; created if missing"
+    )
+    args, overrides = parser.parse_known_args(argv)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    config = config_lib.load(args.config, overrides)
+    mesh_lib.enable_compile_cache()
+    try:
+        train(config, args.workdir)
+    except Interrupted as stop:
+        command = shlex.join(["python", "-m", "capjax.train", *argv])
+        print(f"saved step {stop.step} of {config.steps}; to go on: {command}", file=sys.stderr)
+        return 128 + stop.number
+    return 0
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

@@ -1,0 +1,174 @@
+"""One step of training as a pure function of (state, batch), and the state it starts from.
+
+The state is a plain dict, so that what is on disk is that dict:
+
+    step       int32 [], steps taken
+    params     the task's parameters, a nested dict of arrays
+    opt_state  the optimiser's
+    ema        moving average of `params`, only with ema_decay > 0
+
+Randomness is folded from (seed, purpose, step): no key is carried along, and a resumed run draws
+what an undisturbed one would. The numbers do not depend on the mesh beyond the order of sums.
+
+Letters: B examples of the global batch, K microbatches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from capjax.parallel.mesh import BATCH_AXES, batch_sharding
+from capjax.parallel.sharding import Rules, state_shardings
+
+State = dict[str, Any]
+Step = Callable[[State, dict[str, jax.Array]], tuple[State, dict[str, jax.Array]]]
+
+_PURPOSES = ("init", "loss")
+
+
+def _init(task: Any) -> Callable[[jax.Array], Any]:
+    """`task.init`, jitted: traced once by those who call it, however they lay it out."""
+    return jax.jit(task.init)
+
+
+def rng_for(seed: int, purpose: str) -> jax.Array:
+    """The key for one purpose; fold the step into it where it is used."""
+    return jax.random.fold_in(jax.random.key(seed), _PURPOSES.index(purpose))
+
+
+def first_state(params: Any, tx: optax.GradientTransformation, ema_decay: float) -> State:
+    """The state before the first step with these parameters; to be called under `jit`."""
+    state = {
+        "step": jnp.zeros((), jnp.int32),
+        "params": params,
+        "opt_state": tx.init(params),
+    }
+    if ema_decay:
+        state["ema"] = jax.tree.map(jnp.copy, params)
+    return state
+
+
+def abstract_state(
+    task: Any, tx: optax.GradientTransformation, ema_decay: float, rules: Rules, mesh: Mesh
+) -> State:
+    """The state's shapes, each with its sharding: what to restore into, and how to initialise."""
+
+    shapes = jax.eval_shape(lambda: first_state(_init(task)(rng_for(0, "init")), tx, ema_decay))
+    shardings = state_shardings(rules, shapes, shapes["params"], mesh)
+    return jax.tree.map(
+        lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )
+
+
+def init_state(
+    task: Any,
+    tx: optax.GradientTransformation,
+    ema_decay: float,
+    abstract: State,
+    seed: int,
+    params: Any = None,
+) -> State:
+    """The first state, laid out like `abstract`; `params` replace the task's own if given."""
+    shardings = jax.tree.map(lambda s: s.sharding, abstract)
+    if params is None:
+        params = jax.jit(_init(task), out_shardings=shardings["params"])(rng_for(seed, "init"))
+    return jax.jit(
+        lambda p: first_state(p, tx, ema_decay), out_shardings=shardings, donate_argnums=0
+    )(params)
+
+
+def make_step(
+    task: Any,
+    tx: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    *,
+    seed: int,
+    accumulate_steps: int,
+    ema_decay: float,
+    abstract: State,
+    mesh: Mesh,
+) -> Step:
+    """The compiled step: (state, batch) -> (state, metrics). The given state's buffers are reused.
+
+    metrics: loss, learning_rate, grad_norm (before clipping), param_norm (after the update) and
+    whatever the task reports, all float32 scalars.
+    """
+    rng = rng_for(seed, "loss")
+
+    def step(state: State, batch: dict[str, jax.Array]) -> tuple[State, dict[str, jax.Array]]:
+        step_rng = jax.random.fold_in(rng, state["step"])
+        loss, metrics, grads = loss_and_grads(
+            task, state["params"], batch, step_rng, accumulate_steps
+        )
+        updates, opt_state = tx.update(grads, state["opt_state"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+        new = {"step": state["step"] + 1, "params": params, "opt_state": opt_state}
+        if ema_decay:
+            new["ema"] = optax.incremental_update(params, state["ema"], 1 - ema_decay)
+        metrics = metrics | {
+            "loss": loss,
+            "learning_rate": schedule(state["step"]),
+            "grad_norm": optax.global_norm(grads),
+            "param_norm": optax.global_norm(params),
+        }
+        return new, {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
+
+    shardings = jax.tree.map(lambda s: s.sharding, abstract)
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(shardings, batch_sharding(mesh)),
+        out_shardings=(shardings, whole),
+    )
+
+
+def loss_and_grads(
+    task: Any, params: Any, batch: dict[str, jax.Array], rng: jax.Array, accumulate_steps: int = 1
+) -> tuple[jax.Array, dict[str, jax.Array], Any]:
+    """(loss, metrics, gradients) of the batch, computed in `accumulate_steps` microbatches.
+
+    A task that reports `weight` (the number of tokens its mean was taken over) has its
+    microbatches averaged by it, which gives the mean over the whole batch. Exact for losses that
+    are means over examples or tokens; a contrastive loss compares within its microbatch only, and
+    random masks are drawn for each microbatch anew.
+    """
+    grad_fn = jax.value_and_grad(task.loss, has_aux=True)
+    if accumulate_steps == 1:
+        (loss, metrics), grads = grad_fn(params, batch, rng)
+        return loss, metrics, grads
+
+    def one(carry: Any, inputs: tuple[jax.Array, dict[str, jax.Array]]) -> tuple[Any, None]:
+        index, microbatch = inputs
+        (loss, metrics), grads = grad_fn(params, microbatch, jax.random.fold_in(rng, index))
+        weight = jnp.asarray(metrics.get("weight", 1.0), jnp.float32)
+        weighted = jax.tree.map(lambda x: x * weight, (loss, metrics, grads))
+        return jax.tree.map(jnp.add, carry, (weight, weighted)), None
+
+    microbatches = jax.tree.map(lambda x: _split(x, accumulate_steps), batch)
+    first = jax.tree.map(lambda x: x[0], microbatches)
+    (loss, metrics), grads = jax.eval_shape(grad_fn, params, first, rng)
+    zeros = jax.tree.map(
+        lambda s: jnp.zeros(s.shape, jnp.promote_types(s.dtype, jnp.float32)),
+        (jax.ShapeDtypeStruct((), jnp.float32), (loss, metrics, grads)),
+    )
+    indices = jnp.arange(accumulate_steps)
+    (total, sums), _ = jax.lax.scan(one, zeros, (indices, microbatches))
+    loss, metrics, grads = jax.tree.map(lambda x: x / total, sums)
+    if "weight" in metrics:
+        metrics["weight"] = total
+    return loss, metrics, grads
+
+
+def _split(x: jax.Array, count: int) -> jax.Array:
+    """[B,...] -> [K,B/K,...]: microbatch k takes rows k, k+K, ... so that no row changes device."""
+    x = x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(None, BATCH_AXES))
