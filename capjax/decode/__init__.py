@@ -1,0 +1,1 @@
+"""Decoding: pure score combiners, and searches over one cached loop."""

@@ -1,0 +1,1 @@
+"""Evaluators: each module offers `Evaluator(model=..., tokenizer=..., ...).run(params)`."""

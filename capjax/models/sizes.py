@@ -1,0 +1,50 @@
+"""Named sizes. A config names one and may override any of its fields.
+
+`base` and `large` are CoCa's (arXiv 2205.01917, table 1) and ViT's; `small` is ViT-S with text to
+match; `mini` learns from thousands of photographs on a few cores; `tiny` learns generated scenes
+in a minute and is what tests use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from capjax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """Widths and depths. A tower's MLP is four times as wide as the tower."""
+
+    image_layers: int
+    image_width: int
+    image_heads: int
+    unimodal_layers: int  # the text tower
+    multimodal_layers: int  # the caption decoder; a dual encoder has none
+    text_width: int
+    text_heads: int
+    embedding_dim: int  # width of the pooled picture and of the contrastive space
+
+
+SIZES = {
+    "tiny": Size(2, 64, 4, 2, 2, 64, 4, 64),
+    "mini": Size(6, 192, 6, 3, 3, 192, 6, 192),
+    "small": Size(12, 384, 6, 6, 6, 384, 6, 384),
+    "base": Size(12, 768, 12, 12, 12, 768, 12, 768),
+    "large": Size(24, 1024, 16, 12, 12, 1024, 16, 1024),
+}
+
+
+def resolve(size: str, overrides: dict[str, Any]) -> Size:
+    """The named size with some of its fields replaced; UserError for a name it does not know."""
+    if size not in SIZES:
+        raise UserError(f"unknown model size {size!r}: choose one of {', '.join(SIZES)}")
+    fields = {field.name for field in dataclasses.fields(Size)}
+    unknown = sorted(set(overrides) - fields)
+    if unknown:
+        raise UserError(
+            f"unknown field {unknown[0]!r} in size_overrides: "
+            f"choose from {', '.join(sorted(fields))}"
+        )
+    return dataclasses.replace(SIZES[size], **dict(overrides))

@@ -1,0 +1,1 @@
+"""What is optimised: each module offers `Task(model=...)` with `init` and `loss`."""

@@ -1,0 +1,69 @@
+"""Captioning with conditioning dropout: one model of p(caption|picture) and of p(caption).
+
+Each example's context is replaced by zeros, with probability `conditioning_dropout`, before the
+caption decoder reads it; such an example trains the unconditional branch f(., 0) with the same
+cross-entropy (guiding, arXiv 2307.16686, section 3.1). Zeros, not a black picture and not a
+learned vector.
+
+Letters: B batch, L caption positions, T = L - 1, C context tokens, E embedding width.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from capjax.errors import UserError
+from capjax.special_tokens import PAD_ID
+from capjax.tasks.losses import caption_cross_entropy
+
+
+def drop_conditioning(rng: jax.Array, context: jax.Array, rate: float) -> jax.Array:
+    """context [B,C,E] with each example's rows all zero with probability `rate`."""
+    keep = jax.random.bernoulli(rng, 1.0 - rate, (context.shape[0], 1, 1))
+    return jnp.where(keep, context, 0)
+
+
+def check_rate(rate: float) -> float:
+    """`rate` if it is a probability; UserError otherwise."""
+    if not 0.0 <= rate <= 1.0:
+        raise UserError(
+            f"conditioning_dropout={rate} is no probability: choose a value between 0 and 1"
+        )
+    return float(rate)
+
+
+def init(model: nn.Module, rng: jax.Array):
+    """Parameters of a model of pictures and tokens, for any of its batch sizes."""
+    image = jnp.zeros((1, model.image_size, model.image_size, 3), jnp.uint8)
+    tokens = jnp.zeros((1, model.max_length), jnp.int32)
+    return model.init(rng, image, tokens)["params"]
+
+
+class Task:
+    """`loss(params, batch, rng)`: token-averaged cross-entropy of the batch's captions."""
+
+    def __init__(self, *, model: nn.Module, conditioning_dropout: float = 0.5):
+        self.model = model
+        self.conditioning_dropout = check_rate(conditioning_dropout)
+
+    def init(self, rng: jax.Array):
+        """The model's parameters, a plain nested dict."""
+        return init(self.model, rng)
+
+    def loss(self, params, batch, rng: jax.Array):
+        """batch: image uint8 [B,S,S,3], tokens int32 [B,L] -> (loss, metrics)."""
+        drop_rng, condition_rng = jax.random.split(rng)
+        tokens = batch["tokens"]
+
+        def forward(model):
+            context = model.encode_image(batch["image"], train=True).context
+            context = drop_conditioning(condition_rng, context, self.conditioning_dropout)
+            _, words = model.encode_text(tokens, train=True)
+            return model.caption_logits(words, context, train=True)
+
+        logits = self.model.apply({"params": params}, rngs={"dropout": drop_rng}, method=forward)
+        targets = tokens[:, 1:]
+        loss, count = caption_cross_entropy(logits, targets, targets != PAD_ID)
+        return loss, {"caption_loss": loss, "weight": count}

@@ -1,0 +1,162 @@
+"""Guided greedy decoding against a plain loop of full passes, and the unit oracles of guiding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from capjax.decode.greedy import NEVER_WRITTEN, greedy
+from capjax.decode.guidance import check_scale, guide
+from capjax.errors import UserError
+from capjax.models.coca import Model
+from capjax.special_tokens import BOS_ID, EOS_ID, PAD_ID
+
+VOCABULARY, LENGTH, SIDE, BATCH = 19, 8, 16, 6
+
+
+@pytest.fixture(scope="module", params=["bottleneck", "attention_pooling"])
+def captioner(request):
+    """A random model with large weights, so that captions differ and end at different places."""
+    queries = 2 if request.param == "attention_pooling" else 0
+    model = Model(VOCABULARY, LENGTH, SIDE, variant=request.param, caption_queries=queries)
+    image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (BATCH, SIDE, SIDE, 3), np.uint8))
+    tokens = jnp.zeros((1, LENGTH), jnp.int32)
+    params = jax.jit(model.init)(jax.random.key(0), image[:1], tokens)["params"]
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(7), len(leaves))
+    noisy = [x + 0.15 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    params = jax.tree.unflatten(tree, noisy)
+    # Words must depend on the words before them and on their place, and captions must end.
+    params["text_tower"]["embedding"]["embedding"] *= 8.0
+    params["text_tower"]["positions"] *= 8.0
+    params["caption_decoder"]["head"]["kernel"] *= 3.0
+    params["caption_decoder"]["head"]["bias"] = (
+        params["caption_decoder"]["head"]["bias"].at[EOS_ID].add(6.0)
+    )
+    context = jax.random.normal(jax.random.key(3), (BATCH, max(queries, 1), 64)) * 2
+    return model, params, context
+
+
+def reference(model, params, context, scales):
+    """The same captions by whole forward passes, one call a branch, no cache, no early exit."""
+
+    @jax.jit
+    def logits_of(context, tokens):
+        words = model.apply({"params": params}, tokens, method="encode_text")[1]
+        return model.apply({"params": params}, words, context, method="caption_logits")
+
+    scales = np.broadcast_to(np.asarray(scales, np.float32), (len(context),))
+    tokens = np.full((len(context), LENGTH), PAD_ID, np.int32)
+    tokens[:, 0] = BOS_ID
+    total, ended = np.zeros(len(context)), np.zeros(len(context), bool)
+    for position in range(LENGTH - 1):
+        conditional = np.asarray(logits_of(context, tokens)[:, position])
+        unconditional = np.asarray(logits_of(jnp.zeros_like(context), tokens)[:, position])
+        score = unconditional + scales[:, None] * (conditional - unconditional)
+        score[:, list(NEVER_WRITTEN)] = -np.inf
+        choice = score.argmax(-1)
+        log_prob = np.asarray(jax.nn.log_softmax(conditional))[np.arange(len(choice)), choice]
+        total += np.where(ended, 0, log_prob)
+        tokens[:, position + 1] = np.where(ended, PAD_ID, choice)
+        ended |= tokens[:, position + 1] == EOS_ID
+    return tokens[:, 1:], total, ~ended
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1.7, 3.0, [0.0, 0.5, 1.0, 1.5, 2.0, 4.0]])
+def test_equals_the_uncached_loop_token_for_token(captioner, scale):
+    model, params, context = captioner
+    got = greedy(model, params, context, scale)
+    tokens, log_prob, truncated = reference(model, params, context, scale)
+    np.testing.assert_array_equal(got.tokens, tokens)
+    np.testing.assert_array_equal(got.truncated, truncated)
+    np.testing.assert_allclose(got.log_prob, log_prob, rtol=1e-4, atol=1e-4)
+
+
+def test_captions_of_the_fixture_differ_and_some_end(captioner):
+    """The comparisons above would be empty if all captions were alike."""
+    got = greedy(*captioner, 2.0)
+    assert len(np.unique(got.tokens, axis=0)) >= 4
+    lengths = np.sum(np.asarray(got.tokens) != PAD_ID, 1)
+    assert len(np.unique(lengths)) >= 2
+    assert max(len(np.unique(row)) for row in np.asarray(got.tokens)) >= 3
+
+
+def test_scale_zero_gives_every_picture_the_same_caption(captioner):
+    tokens = greedy(*captioner, 0.0).tokens
+    assert len(np.unique(tokens, axis=0)) == 1
+    assert len(np.unique(greedy(*captioner, 1.0).tokens, axis=0)) > 1
+
+
+def test_scale_one_skips_a_branch_and_changes_no_token(captioner):
+    plain = greedy(*captioner, 1.0)
+    through_both = greedy(*captioner, [1.0, 1.0, 1.0, 1.0, 1.0, 2.0])
+    np.testing.assert_array_equal(plain.tokens[:5], through_both.tokens[:5])
+
+
+def test_permuting_rows_permutes_captions(captioner):
+    model, params, context = captioner
+    order, scales = np.array([3, 0, 5, 1, 4, 2]), np.array([0.5, 1, 1.5, 2, 2.5, 3])
+    straight = greedy(model, params, context, scales)
+    permuted = greedy(model, params, context[order], scales[order])
+    np.testing.assert_array_equal(straight.tokens[order], permuted.tokens)
+
+
+def test_finished_rows_hold_padding_and_special_tokens_are_never_written(captioner):
+    tokens = np.asarray(greedy(*captioner, 3.0).tokens)
+    for row in tokens:
+        ends = np.flatnonzero(row == EOS_ID)
+        words = row[: ends[0]] if ends.size else row
+        assert not np.isin(words, NEVER_WRITTEN).any()
+        assert ends.size <= 1
+        assert (row[len(words) + 1 :] == PAD_ID).all()
+
+
+def test_sharded_over_eight_devices_gives_the_same_tokens(captioner):
+    model, params, context = captioner
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jnp.concatenate([context, context[:2]])
+    sharded = jax.device_put(
+        rows, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    )
+    np.testing.assert_array_equal(
+        greedy(model, params, sharded, 2.0).tokens, greedy(model, params, rows, 2.0).tokens
+    )
+
+
+# Unit oracle 1: three coarse classes of two types; a caption is generic or specific.
+CONDITIONAL = {"generic": 0.6, "specific": 0.4}
+UNCONDITIONAL = {"generic": 0.2, "specific": 0.4 / 6}
+
+
+@pytest.mark.parametrize(
+    ("gamma", "choice"),
+    [(1.0, "generic"), (1.5, "generic"), (1.58, "generic"), (1.59, "specific"), (1.6, "specific")],
+)
+def test_tabular_captioner_flips_at_ln3_over_ln2(gamma, choice):
+    words = list(CONDITIONAL)
+    conditional = jnp.log(jnp.array([[CONDITIONAL[w] for w in words]]))
+    unconditional = jnp.log(jnp.array([[UNCONDITIONAL[w] for w in words]]))
+    assert words[int(jnp.argmax(guide(conditional, unconditional, gamma)))] == choice
+    assert (gamma > np.log(3) / np.log(2)) == (choice == "specific")
+
+
+def test_shifting_logits_changes_no_guided_choice():
+    """Unit oracle 3's ground: logits and log-probabilities differ by a constant a step."""
+    rng = np.random.default_rng(0)
+    conditional, unconditional = rng.normal(size=(2, 50, 9))
+    raw = guide(conditional, unconditional, 2.5)
+    normal = guide(jax.nn.log_softmax(conditional), jax.nn.log_softmax(unconditional), 2.5)
+    np.testing.assert_array_equal(raw.argmax(-1), normal.argmax(-1))
+
+
+@pytest.mark.parametrize("scale", [-0.1, np.nan, np.inf, [1.0, -2.0]])
+def test_a_scale_that_is_none_is_refused(scale):
+    with pytest.raises(UserError, match=r"guidance_scale \(gamma\) is"):
+        check_scale(scale, 2)
+
+
+def test_scales_must_fit_the_batch_and_large_ones_warn():
+    with pytest.raises(UserError, match=r"shape \(3,\) for 2 captions"):
+        check_scale([1.0, 2.0, 3.0], 2)
+    with pytest.warns(UserWarning, match="likely to degenerate"):
+        check_scale(4.5, 1)
