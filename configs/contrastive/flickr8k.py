@@ -1,0 +1,51 @@
+"""A dual encoder on Flickr8k's real photographs and human captions, from scratch.
+
+  python -m capjax.train --config configs/contrastive/flickr8k.py:data=../shared/data/flickr8k \\
+      --workdir runs/flickr8k/encoder
+
+`data` is a folder with captions_train.jsonl, captions_dev.jsonl and the tars they name. 6,000
+pictures are few: expect an encoder that is far above chance and far below CLIP. The measured
+result is in experiments/guiding/README.md. `:runlocal` takes a few steps of a smaller run.
+"""
+
+from capjax.config import base, parse_arg
+
+
+def get_config(arg=""):
+    arg = parse_arg(arg, data="data/flickr8k", seed=0)
+    config = base()
+    config.seed = arg.seed
+    config.steps = 4 if arg.runlocal else 1000
+    config.batch_size = 8 if arg.runlocal else 128
+    config.log_every = 2 if arg.runlocal else 20
+
+    config.model = dict(
+        name="capjax.models.dual_encoder",
+        size="tiny" if arg.runlocal else "mini",
+        patch_size=16,
+        stem="conv",
+        dropout=0.1,
+    )
+    config.task = dict(name="capjax.tasks.contrastive")
+    config.tokenizer.vocab_size = 600 if arg.runlocal else 3000
+    config.tokenizer.max_length = 28
+    config.tokenizer.num_records = 100 if arg.runlocal else 6000
+
+    train = dict(name="capjax.data.manifest", path=f"{arg.data}/captions_train.jsonl")
+    dev = dict(name="capjax.data.manifest", path=f"{arg.data}/captions_dev.jsonl")
+    if arg.runlocal:
+        train, dev = dict(train, limit=100), dict(dev, limit=20)
+    config.data.train = train
+    config.data.image_size = 64 if arg.runlocal else 112
+    config.data.crop_scale = (0.4, 1.0)
+    config.data.flip = True  # few captions of Flickr8k speak of left and right
+    config.data.long_captions = "truncate"
+    config.data.cache = True
+
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.weight_decay = 0.1
+    config.optimizer.b2 = 0.98
+    config.optimizer.schedule.warmup_steps = 1 if arg.runlocal else 100
+    config.checkpoint.every = 200
+    config.evals.retrieval = dict(type="capjax.evals.retrieval", every=config.steps, data=dev)
+    return config

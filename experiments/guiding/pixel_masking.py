@@ -1,0 +1,31 @@
+"""Ablation: the picture is blackened in training, where guiding zeroes its embedding.
+
+The unconditional branch that decoding uses, f(., 0), is then never trained: what is trained is
+f(., e(black)). Guidance against zeros must not work.
+
+Letters: B batch, S side in pixels.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+
+from capjax.tasks import coca
+from capjax.tasks.caption import check_rate, drop_conditioning
+
+
+class Task(coca.Task):
+    """CoCa's joint loss on batches of which a share `rate` of the pictures is black."""
+
+    def __init__(self, *, model: nn.Module, rate: float = 0.5):
+        super().__init__(model=model)
+        self.rate = check_rate(rate)
+
+    def loss(self, params, batch, rng: jax.Array):
+        """batch: image uint8 [B,S,S,3], tokens int32 [B,L] -> (loss, metrics)."""
+        mask_rng, rng = jax.random.split(rng)
+        image = batch["image"]
+        flat = image.reshape(len(image), 1, -1)
+        masked = drop_conditioning(mask_rng, flat, self.rate).reshape(image.shape)
+        return super().loss(params, {**batch, "image": masked}, rng)

@@ -1,0 +1,189 @@
+"""`capjax.evaluate` and `capjax.caption` on a small run, as a user would call them."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from capjax import caption, evaluate
+from capjax import config as configs
+from capjax.errors import UserError
+from capjax.train import train
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A captioner and an encoder of a few steps: their captions are bad, their files are real."""
+    folder = tmp_path_factory.mktemp("runs")
+    for kind in ("guiding", "contrastive"):
+        config = configs.load(f"{ROOT}/configs/{kind}/scenes.py:runlocal")
+        with config.unlocked():
+            for section in config.evals.values():
+                section.data.size = 20
+        train(config, folder / kind)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Three pictures of several sizes and modes in a folder with a folder."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "more").mkdir()
+    rng = np.random.default_rng(0)
+    for name, shape in (("a.png", (40, 50, 3)), ("b.jpg", (16, 90, 3)), ("more/c.png", (32, 32))):
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def call(monkeypatch, module, *args):
+    monkeypatch.setattr(sys, "argv", ["capjax", *map(str, args)])
+    return module.main()
+
+
+def test_evaluate_writes_rows_report_and_captions(runs, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    call(
+        monkeypatch, evaluate, "--checkpoint", runs / "guiding", "--encoder",
+        runs / "contrastive", "--guidance", "2,0,1", "--out", out, "--json", tmp_path / "only.json",
+    )  # fmt: skip
+    results = json.loads((out / "results.json").read_text())
+    assert results == json.loads((tmp_path / "only.json").read_text())
+    assert [row["guidance_scale"] for row in results["rows"]] == [0, 1, 2]
+    for row in results["rows"]:
+        for name in ("cider", "bleu_4", "rouge_l", "clipscore", "ref_clipscore", "recall_at_1"):
+            assert np.isfinite(row[name]), name
+        assert row["recall_at_1"] <= row["recall_at_5"] <= row["recall_at_10"]
+        assert row["intervals"]["cider"][0] <= row["cider"] <= row["intervals"]["cider"][1]
+    assert results["rows"][0]["distinct_captions"] == 1, "gamma 0 must ignore the picture"
+    lines = [json.loads(line) for line in (out / "captions.jsonl").read_text().splitlines()]
+    assert len(lines) == 3 * 20
+    first = [line["scores"]["cider"] for line in lines if line["guidance_scale"] == 1]
+    np.testing.assert_allclose(np.mean(first), results["rows"][1]["cider"], atol=1e-5)
+    page = (out / "report.html").read_text()
+    assert lines[0]["key"] in page
+    assert page.count("data:image/png;base64,") >= 20
+    assert Image.open(out / "pareto.png").width > 400
+    assert "CIDEr" in capsys.readouterr().out
+    assert (out / "results.md").read_text().count("\n") >= 5
+
+
+def test_evaluate_on_a_manifest_and_on_another_split(runs, pictures, tmp_path, monkeypatch):
+    manifest = tmp_path / "set.jsonl"
+    rows = [
+        {"image": str(p), "captions": ["a red circle", "there is a shape here"]}
+        for p in sorted(pictures.rglob("*.png")) + sorted(pictures.rglob("*.jpg"))
+    ]
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    for data, count in ((manifest, 3), ("test", 20)):
+        call(monkeypatch, evaluate, "--checkpoint", runs / "guiding", "--data", data,
+             "--guidance", "1", "--limit", 20, "--out", tmp_path / "out")  # fmt: skip
+        assert len((tmp_path / "out" / "captions.jsonl").read_text().splitlines()) == count
+
+
+def test_evaluate_runs_an_encoders_retrieval(runs, monkeypatch, tmp_path):
+    call(monkeypatch, evaluate, "--checkpoint", runs / "contrastive", "--json", tmp_path / "r.json")
+    metrics = json.loads((tmp_path / "r.json").read_text())["metrics"]
+    assert 0 <= metrics["text_to_image_recall_at_1"] <= metrics["text_to_image_recall_at_10"] <= 1
+
+
+def test_caption_writes_a_line_for_each_picture_and_scale(runs, pictures, tmp_path, monkeypatch):
+    out = tmp_path / "captions.jsonl"
+    call(monkeypatch, caption, "--checkpoint", runs / "guiding", "--images", pictures,
+         "--guidance", "0,1,2.5", "--batch-size", 2, "--out", out)  # fmt: skip
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(lines) == 9
+    assert [line["image"] for line in lines[::3]] == sorted(
+        str(p) for p in pictures.rglob("*") if p.suffix in (".png", ".jpg")
+    )
+    assert len({line["caption"] for line in lines if line["guidance_scale"] == 0}) == 1
+    assert all(line["log_prob"] < 0 for line in lines)
+
+
+def test_a_broken_picture_is_skipped_up_to_the_fraction(
+    runs, pictures, tmp_path, monkeypatch, caplog
+):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes((pictures / "b.jpg").read_bytes()[:200])
+    args = ["--checkpoint", runs / "guiding", "--images", pictures, broken, "--out", tmp_path / "o"]
+    with pytest.raises(UserError, match=r"1 of 4 records could not be used .*broken\.jpg"):
+        call(monkeypatch, caption, *args)
+    assert not list(tmp_path.glob("o*")), "a run that stops leaves no half of a file"
+    call(monkeypatch, caption, *args, "--max-bad-fraction", "0.3")
+    assert len((tmp_path / "o").read_text().splitlines()) == 3
+    assert "broken.jpg" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--guidance", "-1"], r"guidance_scale \(gamma\) is -1"),
+        (["--guidance", "nan"], r"guidance_scale \(gamma\) is nan"),
+        (["--guidance", "two"], "cannot read guidance scales"),
+        (["--guidance", "1,1"], "given twice"),
+        (["--images", "nowhere.jpg"], "no picture and no folder"),
+        (["--checkpoint", "nowhere"], "nowhere"),
+        (["--batch-size", "0"], "--batch-size is 0"),
+    ],
+)
+def test_caption_names_what_is_wrong(args, message, runs, pictures, monkeypatch):
+    given = {"--checkpoint": runs / "guiding", "--images": pictures}
+    given |= dict([args])
+    with pytest.raises(UserError, match=message):
+        call(monkeypatch, caption, *[part for pair in given.items() for part in pair])
+
+
+def test_an_encoder_writes_no_captions(runs, pictures, monkeypatch):
+    with pytest.raises(UserError, match="writes no captions"):
+        call(monkeypatch, caption, "--checkpoint", runs / "contrastive", "--images", pictures)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--evals", "speed"], "no evaluator 'speed'"),
+        (["--data", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--data", "dev"], "dev"),
+        (["--encoder", "nowhere"], "nowhere"),
+    ],
+)
+def test_evaluate_names_what_is_wrong(args, message, runs, monkeypatch):
+    with pytest.raises(UserError, match=message):
+        call(monkeypatch, evaluate, "--checkpoint", runs / "guiding", *args)
+
+
+def test_guiding_an_undropped_run_warns(runs):
+    from capjax.decode.guidance import warn_if_untrained
+    from capjax.runs import open_run
+
+    config = open_run(runs / "guiding").config
+    warn_if_untrained(config, [2.0])  # trained with m = 0.5: nothing to say
+    with config.unlocked():
+        config.task.conditioning_dropout = 0.0
+    with pytest.warns(UserWarning, match="never trained"):
+        warn_if_untrained(config, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("module", ["train", "evaluate", "caption", "reproduce"])
+def test_help_is_quick_to_read(module):
+    done = subprocess.run(
+        [sys.executable, "-m", f"capjax.{module}", "--help"],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    )  # fmt: skip
+    assert f"python -m capjax.{module}" in done.stdout
+
+
+def test_a_mistake_ends_in_one_sentence_and_code_2():
+    done = subprocess.run(
+        [sys.executable, "-m", "capjax.caption", "--checkpoint", "nowhere", "--images", "nothing"],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().count("\n") == 0
