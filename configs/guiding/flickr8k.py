@@ -19,7 +19,7 @@ def get_config(arg=""):
     arg = parse_arg(arg, data="data/flickr8k", variant="bottleneck", seed=0)
     config = base()
     config.seed = arg.seed
-    config.steps = 4 if arg.runlocal else 1200
+    config.steps = 4 if arg.runlocal else 1000
     config.batch_size = 8 if arg.runlocal else 128
     config.log_every = 2 if arg.runlocal else 20
 
