@@ -76,6 +76,7 @@ def results_of(sweep, config, section: dict[str, Any]) -> dict[str, Any]:
             "conditioning_dropout": config.task.get("conditioning_dropout", 0.0),
             "data": section["data"],
             "encoder": section.get("encoder", ""),
+            "text_prefix": section.get("text_prefix", ""),
             "decoding": "greedy",
         },
         "notes": notes,

@@ -30,6 +30,22 @@ def guide(conditional: jax.Array, unconditional: jax.Array, guidance_scale: jax.
     return unconditional + scale * (conditional - unconditional)
 
 
+def guide_by_language_model(
+    language_model: jax.Array,
+    conditional: jax.Array,
+    unconditional: jax.Array,
+    alpha: float,
+    beta: float,
+) -> jax.Array:
+    """log q(x) + alpha log p(x|picture) - beta log p(x), all [B,V] (guiding, section 3.2).
+
+    The three arguments are logits over one vocabulary; q is a separately trained language model.
+    With q = p(x) and alpha = beta = gamma it is `guide`, up to a constant a row.
+    """
+    q, p_picture, p = map(jax.nn.log_softmax, (language_model, conditional, unconditional))
+    return q + alpha * p_picture - beta * p
+
+
 def check_scale(guidance_scale: float | Sequence[float], batch: int) -> np.ndarray:
     """float32 [B]: one scale for each caption of a batch; UserError for what is not a scale.
 

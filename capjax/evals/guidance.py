@@ -54,7 +54,8 @@ class Evaluator:
 
     data: a source section ({name: import path, ...}); limit: at most so many of its records.
     guidance_scales: at least 0 each; at 0 the captioner is blind, at 1 it is not guided.
-    encoder: a dual encoder's run directory, or "". show: how many pictures a sweep keeps.
+    encoder: a dual encoder's run directory, or "". text_prefix: what precedes every text that is
+    embedded (the CLIPScore tool: "A photo depicts "). show: how many pictures a sweep keeps.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Evaluator:
         data: Mapping[str, Any],
         guidance_scales: Sequence[float] = (1.0,),
         encoder: str = "",
+        text_prefix: str = "",
         batch_size: int = 64,
         resize: str = "squash",
         limit: int = 0,
@@ -78,6 +80,7 @@ class Evaluator:
         self.scales = tuple(float(scale) for scale in guidance_scales)
         self.batch_size, self.resize, self.limit = batch_size, resize, limit
         self.max_bad_fraction, self.show = max_bad_fraction, show
+        self.text_prefix = text_prefix
         self.source = instantiate(data, "Source", where="the evaluator's data")
         self.encoder = _open_encoder(encoder) if encoder else None
         self._references: References | None = None  # counted once for all runs
@@ -121,15 +124,18 @@ class Evaluator:
             raise UserError("no record of the evaluation data could be used")
         if self._references is None:
             self._references = References.from_captions(dict(zip(keys, references, strict=True)))
-        spaces = {"own_": _Space(own, np.concatenate(own_images), references)}
+        spaces = {"own_": self._space(own, own_images, references)}
         if self.encoder:
-            spaces[""] = _Space(self.encoder[0], np.concatenate(encoder_images), references)
+            spaces[""] = self._space(self.encoder[0], encoder_images, references)
         rows, per_picture = [], {}
         for scale in self.scales:
             row, values = self._score(keys, captions[scale], spaces)
             rows.append({"guidance_scale": scale, **row})
             per_picture[scale] = values
         return Sweep(rows, keys, captions, references, pictures, per_picture, skips.count)
+
+    def _space(self, encoder: Encoder, images: list[np.ndarray], references) -> _Space:
+        return _Space(encoder, self.text_prefix, np.concatenate(images), references)
 
     def _score(self, keys, captions: list[Caption], spaces: dict[str, _Space]):
         """One scale's row and its values a picture."""
@@ -178,15 +184,17 @@ class Evaluator:
 class _Space:
     """A space of pictures and texts in which captions are scored: N pictures, E dimensions."""
 
-    def __init__(self, encoder: Encoder, images: np.ndarray, references: list[list[str]]):
-        self.encoder, self.images = encoder, images
-        embedded = encoder.texts([text for texts in references for text in texts])
+    def __init__(
+        self, encoder: Encoder, prefix: str, images: np.ndarray, references: list[list[str]]
+    ):
+        self.encoder, self.prefix, self.images = encoder, prefix, images
+        embedded = self._embed([text for texts in references for text in texts])
         ends = np.cumsum([len(texts) for texts in references])
         self.references = np.split(embedded, ends[:-1])
 
     def score(self, texts: list[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """({metric: [N]}, rank of each caption's own picture among all, from 1)."""
-        embedded = self.encoder.texts(texts)
+        embedded = self._embed(texts)
         clip = clip_score(self.images, embedded)
         ref_only = ref_only_clip_score(embedded, self.references)
         values = {
@@ -195,6 +203,9 @@ class _Space:
             "ref_clipscore": harmonic_mean(clip, ref_only),
         }
         return values, ranks(embedded, self.images, np.arange(len(texts)))
+
+    def _embed(self, texts: list[str]) -> np.ndarray:
+        return self.encoder.texts([self.prefix + text for text in texts])
 
 
 def _open_encoder(directory: str) -> tuple[Encoder, str]:

@@ -26,7 +26,6 @@ import numpy as np
 from capjax.models import sizes
 from capjax.models.pooler import AttentionalPooler
 from capjax.models.text import CaptionDecoder, TextTower
-from capjax.models.transformer import BlockConfig
 from capjax.models.vit import ViT
 from capjax.special_tokens import PAD_ID
 
@@ -78,10 +77,8 @@ class Model(nn.Module):
         if self.variant == "attention_pooling" and self.caption_queries < 1:
             raise ValueError("variant 'attention_pooling' needs caption_queries >= 1")
         s = sizes.resolve(self.size, self.size_overrides or {})
-        dtype = jnp.dtype(self.dtype)
-        shared = (self.dropout, dtype, self.attention)
-        image = BlockConfig(s.image_width, s.image_heads, 4 * s.image_width, *shared)
-        text = BlockConfig(s.text_width, s.text_heads, 4 * s.text_width, *shared)
+        image, text = sizes.block_configs(s, self.dropout, self.dtype, self.attention)
+        dtype = image.dtype
         self.image_tower = ViT(
             s.image_layers, image, self.image_size, self.patch_size, self.stem, self.remat
         )

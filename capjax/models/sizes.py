@@ -10,7 +10,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax.numpy as jnp
+
 from capjax.errors import UserError
+from capjax.models.transformer import BlockConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,3 +51,14 @@ def resolve(size: str, overrides: dict[str, Any]) -> Size:
             f"choose from {', '.join(sorted(fields))}"
         )
     return dataclasses.replace(SIZES[size], **dict(overrides))
+
+
+def block_configs(
+    size: Size, dropout: float, dtype: str, attention: str
+) -> tuple[BlockConfig, BlockConfig]:
+    """What the blocks of the image tower and of both text halves share, in this order."""
+    rest = (dropout, jnp.dtype(dtype), attention)
+    return (
+        BlockConfig(size.image_width, size.image_heads, 4 * size.image_width, *rest),
+        BlockConfig(size.text_width, size.text_heads, 4 * size.text_width, *rest),
+    )

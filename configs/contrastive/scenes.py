@@ -13,14 +13,14 @@ from capjax.config import base, parse_arg
 def get_config(arg=""):
     arg = parse_arg(arg)
     config = base()
-    config.steps = 10 if arg.runlocal else 2000
-    config.batch_size = 16 if arg.runlocal else 128
+    config.steps = 10 if arg.runlocal else 1500
+    config.batch_size = 16 if arg.runlocal else 64
     config.log_every = 5 if arg.runlocal else 100
 
     config.model = dict(name="capjax.models.dual_encoder", size="tiny", patch_size=8)
     config.task = dict(name="capjax.tasks.contrastive")
     config.tokenizer.vocab_size = 256
-    config.tokenizer.max_length = 32
+    config.tokenizer.max_length = 24
     config.tokenizer.num_records = 2000
 
     scenes = dict(

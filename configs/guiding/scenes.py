@@ -13,8 +13,8 @@ from capjax.config import base, parse_arg
 def get_config(arg=""):
     arg = parse_arg(arg, variant="bottleneck")
     config = base()
-    config.steps = 10 if arg.runlocal else 3000
-    config.batch_size = 16 if arg.runlocal else 128
+    config.steps = 10 if arg.runlocal else 2000
+    config.batch_size = 16 if arg.runlocal else 64
     config.log_every = 5 if arg.runlocal else 100
 
     config.model = dict(
@@ -26,7 +26,7 @@ def get_config(arg=""):
     )
     config.task = dict(name="capjax.tasks.coca", conditioning_dropout=0.5)
     config.tokenizer.vocab_size = 256
-    config.tokenizer.max_length = 32
+    config.tokenizer.max_length = 24
     config.tokenizer.num_records = 2000
 
     scenes = dict(

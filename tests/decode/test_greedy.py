@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from capjax.decode.greedy import NEVER_WRITTEN, greedy
-from capjax.decode.guidance import check_scale, guide
+from capjax.decode.guidance import check_scale, guide, guide_by_language_model
 from capjax.errors import UserError
 from capjax.models.coca import Model
 from capjax.special_tokens import BOS_ID, EOS_ID, PAD_ID
@@ -140,13 +140,37 @@ def test_tabular_captioner_flips_at_ln3_over_ln2(gamma, choice):
     assert (gamma > np.log(3) / np.log(2)) == (choice == "specific")
 
 
-def test_shifting_logits_changes_no_guided_choice():
-    """Unit oracle 3's ground: logits and log-probabilities differ by a constant a step."""
+@pytest.mark.parametrize("ratio", [2.04, 2.07])
+def test_language_model_combiner_on_the_table(ratio):
+    """Unit oracle 2: at alpha 5, beta 2.5 the specific word wins up to q ratio exp(0.71921)."""
+    conditional = jnp.log(jnp.array([list(CONDITIONAL.values())]))
+    unconditional = jnp.log(jnp.array([list(UNCONDITIONAL.values())]))
+    q = jnp.log(jnp.array([[ratio, 1.0]]))
+    # The table's other words hold the rest of p; in logits they would only shift the scores.
+    rest = jnp.log(1 - jnp.sum(jnp.exp(unconditional)))[None, None]
+    impossible = jnp.full((1, 1), -1e9)
+    score = guide_by_language_model(
+        jnp.concatenate([q, impossible], 1),
+        jnp.concatenate([conditional, impossible], 1),
+        jnp.concatenate([unconditional, rest], 1),
+        5.0,
+        2.5,
+    )[:, :2]
+    assert (int(jnp.argmax(score)) == 1) == (ratio < np.exp(0.71921))
+
+
+def test_language_model_equal_to_the_unconditional_branch_is_guidance():
+    """Unit oracle 3: q = p, alpha = beta = gamma gives guided scores up to a constant a row."""
     rng = np.random.default_rng(0)
-    conditional, unconditional = rng.normal(size=(2, 50, 9))
-    raw = guide(conditional, unconditional, 2.5)
-    normal = guide(jax.nn.log_softmax(conditional), jax.nn.log_softmax(unconditional), 2.5)
-    np.testing.assert_array_equal(raw.argmax(-1), normal.argmax(-1))
+    conditional, unconditional = rng.normal(size=(2, 50, 9)) * 3
+    gamma = 2.5
+    plain = guide(conditional, unconditional, gamma)
+    by_model = guide_by_language_model(unconditional, conditional, unconditional, gamma, gamma)
+    shift = np.asarray(by_model - plain)
+    np.testing.assert_allclose(shift, shift[:, :1] + np.zeros(9), atol=1e-4)
+    np.testing.assert_array_equal(plain.argmax(-1), by_model.argmax(-1))
+    other = guide_by_language_model(conditional, conditional, unconditional, gamma, gamma)
+    assert np.ptp(np.asarray(other - plain), axis=1).min() > 0.1
 
 
 @pytest.mark.parametrize("scale", [-0.1, np.nan, np.inf, [1.0, -2.0]])

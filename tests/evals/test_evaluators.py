@@ -90,6 +90,14 @@ def test_retrieval_does_not_depend_on_batch_or_devices(model, tokenizer, params)
     assert whole["image_to_text_recall_at_10"] >= whole["image_to_text_recall_at_1"]
 
 
+def test_text_prefix_is_part_of_every_embedded_text(model, tokenizer, params):
+    kwargs = dict(model=model, tokenizer=tokenizer, data=DATA, guidance_scales=(1.0,))
+    plain = guidance.Evaluator(batch_size=8, **kwargs).run(params)
+    prefixed = guidance.Evaluator(batch_size=8, text_prefix="a red ", **kwargs).run(params)
+    assert prefixed["own_clipscore@1"] != plain["own_clipscore@1"]
+    assert prefixed["cider@1"] == plain["cider@1"]
+
+
 def test_misuse_is_named(model, tokenizer):
     build = lambda **kwargs: guidance.Evaluator(  # noqa: E731
         model=model, tokenizer=tokenizer, data=DATA, **kwargs
