@@ -5,7 +5,7 @@
 
 The evaluators are those of the run's config (`config.evals`), or some of them (--evals). Their
 data, guidance scales and encoder can be replaced: --data takes a manifest (a JSONL of pictures and
-captions) or the name of a split of the data that the run was trained on, such as val.
+captions) or, for data that has splits, the name of one, such as test.
 
 --out DIR holds results.json (`rows`, one a guidance scale, and `metrics`), results.md,
 captions.jsonl, pareto.png and report.html. --json FILE holds the numbers alone.
@@ -36,7 +36,7 @@ def evaluator_sections(config, args: argparse.Namespace) -> dict[str, dict[str, 
     for section in chosen.values():
         guided = section["type"] == "capjax.evals.guidance"
         if args.data:
-            section["data"] = data_section(args.data, config)
+            section["data"] = data_section(args.data, section["data"])
         if guided and args.guidance:
             section["guidance_scales"] = args.guidance
         if guided and args.encoder:
@@ -45,20 +45,23 @@ def evaluator_sections(config, args: argparse.Namespace) -> dict[str, dict[str, 
             section["limit"] = 0
         if guided and args.limit:
             section["limit"] = args.limit
+        if args.max_bad_fraction is not None:
+            section["max_bad_fraction"] = args.max_bad_fraction
+            if section["data"]["name"] == "capjax.data.manifest":
+                section["data"]["max_bad_fraction"] = args.max_bad_fraction
     return chosen
 
 
-def data_section(spec: str, config) -> dict[str, Any]:
-    """A source section from --data: a manifest's path, or a split of the training data."""
+def data_section(spec: str, data: dict[str, Any]) -> dict[str, Any]:
+    """A source section from --data: a manifest's path, or another split of the evaluator's data."""
     if spec.endswith(".jsonl"):
         return {"name": "capjax.data.manifest", "path": spec}
-    section = config.data.train.to_dict()
-    if "split" not in section:
+    if "split" not in data:
         raise UserError(
-            f"--data {spec!r} is no .jsonl manifest, and the run's training data has no splits: "
+            f"--data {spec!r} is no .jsonl manifest, and the run's evaluation data has no splits: "
             "give a manifest"
         )
-    return {**section, "split": spec}
+    return {**data, "split": spec}
 
 
 def results_of(sweep, config, section: dict[str, Any]) -> dict[str, Any]:
@@ -158,6 +161,11 @@ def main() -> None:
     parser.add_argument("--guidance", help="guidance scales, such as 1,1.5,2,3")
     parser.add_argument("--encoder", help="a dual encoder's run directory, to score captions with")
     parser.add_argument("--limit", type=int, help="sweep over the first so many pictures only")
+    parser.add_argument(
+        "--max-bad-fraction",
+        type=float,
+        help="share of records that may be unusable before the run stops (default: the config's)",
+    )
     parser.add_argument("--out", help="a folder for results.json and the report")
     parser.add_argument("--json", help="a file for the numbers alone")
     args = parser.parse_args()

@@ -83,8 +83,23 @@ def test_evaluate_on_a_manifest_and_on_another_split(runs, pictures, tmp_path, m
     manifest.write_text("\n".join(map(json.dumps, rows)))
     for data, count in ((manifest, 3), ("test", 20)):
         call(monkeypatch, evaluate, "--checkpoint", runs / "guiding", "--data", data,
-             "--guidance", "1", "--limit", 20, "--out", tmp_path / "out")  # fmt: skip
+             "--guidance", "1", "--out", tmp_path / "out")  # fmt: skip
         assert len((tmp_path / "out" / "captions.jsonl").read_text().splitlines()) == count
+
+
+def test_evaluate_leaves_out_bad_records_up_to_a_fraction(runs, pictures, tmp_path, monkeypatch):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes((pictures / "b.jpg").read_bytes()[:200])
+    good = [{"image": str(p), "captions": ["a red circle"]} for p in pictures.rglob("*.png")]
+    bad = [{"image": str(broken), "captions": ["a blue star"]}, {"image": "absent.png"}]
+    manifest = tmp_path / "set.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, good + bad)))
+    args = ["--checkpoint", runs / "guiding", "--data", manifest, "--guidance", "1"]
+    with pytest.raises(UserError, match=r"set\.jsonl"):
+        call(monkeypatch, evaluate, *args)
+    call(monkeypatch, evaluate, *args, "--max-bad-fraction", "0.5", "--out", tmp_path / "out")
+    assert len((tmp_path / "out" / "captions.jsonl").read_text().splitlines()) == 2
+    assert "were left out" in (tmp_path / "out" / "results.json").read_text()
 
 
 def test_evaluate_runs_an_encoders_retrieval(runs, monkeypatch, tmp_path):

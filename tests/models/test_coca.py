@@ -1,5 +1,7 @@
 """CoCa: shapes, what reaches the decoder, gradients, and cached decoding against the full pass."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +13,22 @@ from capjax.special_tokens import BOS_ID, EOS_ID, PAD_ID
 VOCABULARY, LENGTH, SIDE = 23, 9, 16
 
 
+# Two layers of text, so that a cache of one layer feeds the next; one of the rest compiles faster.
+SHALLOW = dict(image_layers=1, unimodal_layers=2, multimodal_layers=2)
+
+
 def build(variant="bottleneck", **kwargs):
     queries = 3 if variant == "attention_pooling" else 0
-    return Model(VOCABULARY, LENGTH, SIDE, variant=variant, caption_queries=queries, **kwargs)
+    return Model(
+        VOCABULARY, LENGTH, SIDE, size_overrides=SHALLOW, variant=variant, caption_queries=queries,
+        **kwargs,
+    )  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def run(model, method, params, *inputs):
+    """One of the model's methods, compiled once for all tests."""
+    return model.apply({"params": params}, *inputs, method=method)
 
 
 def batch_of(size, seed=0):
@@ -31,7 +46,7 @@ def batch_of(size, seed=0):
 def setup(request):
     model = build(request.param)
     image, tokens = batch_of(3)
-    params = model.init(jax.random.key(0), image, tokens)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), image, tokens)["params"]
     # Biases start at zero; random ones make the zeroed context's branch non-trivial.
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
@@ -41,7 +56,7 @@ def setup(request):
 
 def test_shapes_and_unit_length(setup):
     model, params, image, tokens = setup
-    features, text, logits = model.apply({"params": params}, image, tokens)
+    features, text, logits = run(model, "__call__", params, image, tokens)
     context_tokens = 3 if model.variant == "attention_pooling" else 1
     assert features.context.shape == (3, context_tokens, 64)
     assert logits.shape == (3, LENGTH - 1, VOCABULARY)
@@ -51,15 +66,12 @@ def test_shapes_and_unit_length(setup):
 
 def test_cached_decoding_equals_the_full_pass_at_every_position(setup):
     model, params, image, tokens = setup
-    variables = {"params": params}
-    context = model.apply(variables, image, method="encode_image").context
-    words = model.apply(variables, tokens, method="encode_text")[1]
-    full = model.apply(variables, words, context, method="caption_logits")
-    state = model.apply(variables, context, method="start_decoding")
+    context = run(model, "encode_image", params, image).context
+    words = run(model, "encode_text", params, tokens)[1]
+    full = run(model, "caption_logits", params, words, context)
+    state = run(model, "start_decoding", params, context)
     for position in range(LENGTH - 1):
-        logits, state = model.apply(
-            variables, tokens[:, position], position, state, method="decode_step"
-        )
+        logits, state = run(model, "decode_step", params, tokens[:, position], position, state)
         np.testing.assert_allclose(logits, full[:, position], rtol=2e-5, atol=2e-5)
 
 
@@ -67,8 +79,8 @@ def test_a_word_sees_no_later_word_and_no_cls(setup):
     model, params, image, tokens = setup
     changed = tokens.copy()
     changed[:, 4:] = 5
-    before = model.apply({"params": params}, image, tokens)[2]
-    after = model.apply({"params": params}, image, changed)[2]
+    before = run(model, "__call__", params, image, tokens)[2]
+    after = run(model, "__call__", params, image, changed)[2]
     np.testing.assert_allclose(before[:, :4], after[:, :4], rtol=1e-5, atol=1e-5)
     assert np.abs(before[:, 4:] - after[:, 4:]).max() > 1e-3
 
@@ -79,16 +91,23 @@ def test_text_embedding_ignores_the_amount_of_padding(setup):
     longer[:, LENGTH - 4 :] = PAD_ID
     longer[:, LENGTH - 4] = np.where(longer[:, LENGTH - 5] > EOS_ID, EOS_ID, PAD_ID)
     shorter = longer[:, : LENGTH - 2]
-    embed = lambda t: model.apply({"params": params}, t, method="embed_text")  # noqa: E731
-    np.testing.assert_allclose(embed(longer), embed(shorter), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        run(model, "embed_text", params, longer),
+        run(model, "embed_text", params, shorter),
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
 def test_bottleneck_decoder_sees_the_embedding_alone():
-    """Captions depend on the picture through one vector: its gradient has rank one a row."""
+    """What captions see of a picture is the one vector of the contrastive space, not normalised."""
     model = build()
     image, tokens = batch_of(2)
-    params = model.init(jax.random.key(0), image, tokens)["params"]
-    features = model.apply({"params": params}, image, method="encode_image")
+    params = jax.jit(model.init)(jax.random.key(0), image, tokens)["params"]
+    features = run(model, "encode_image", params, image)
+    assert features.context.shape == (2, 1, 64)
+    normalised = run(build(normalize_bottleneck=True), "encode_image", params, image)
+    np.testing.assert_allclose(normalised.context[:, 0], features.embedding, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(
         unit(features.context[:, 0]), features.embedding, rtol=1e-5, atol=1e-6
     )
@@ -99,11 +118,9 @@ def test_zeroed_context_is_blind_to_the_picture(setup):
     other, _ = batch_of(3, seed=9)
 
     def blind(pictures):
-        context = model.apply({"params": params}, pictures, method="encode_image").context
-        words = model.apply({"params": params}, tokens, method="encode_text")[1]
-        return model.apply(
-            {"params": params}, words, jnp.zeros_like(context), method="caption_logits"
-        )
+        context = run(model, "encode_image", params, pictures).context
+        words = run(model, "encode_text", params, tokens)[1]
+        return run(model, "caption_logits", params, words, jnp.zeros_like(context))
 
     np.testing.assert_array_equal(blind(image), blind(other))
 
@@ -112,7 +129,7 @@ def test_zeroed_context_is_blind_to_the_picture(setup):
 def test_remat_changes_no_gradient(remat):
     image, tokens = batch_of(2)
     plain, again = build(), build(remat=remat)
-    params = plain.init(jax.random.key(0), image, tokens)["params"]
+    params = jax.jit(plain.init)(jax.random.key(0), image, tokens)["params"]
 
     def loss(model):
         def value(p):
@@ -130,13 +147,11 @@ def test_remat_changes_no_gradient(remat):
 
 def test_bfloat16_computes_near_float32_with_float32_parameters():
     image, tokens = batch_of(2)
-    params = build().init(jax.random.key(0), image, tokens)["params"]
     half = build(dtype="bfloat16")
-    assert {x.dtype for x in jax.tree.leaves(half.init(jax.random.key(0), image, tokens))} == {
-        jnp.dtype("float32")
-    }
-    exact = build().apply({"params": params}, image, tokens)[2]
-    rough = half.apply({"params": params}, image, tokens)[2]
+    params = jax.jit(half.init)(jax.random.key(0), image, tokens)["params"]
+    assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    exact = run(build(), "__call__", params, image, tokens)[2]
+    rough = run(half, "__call__", params, image, tokens)[2]
     assert rough.dtype == jnp.float32
     np.testing.assert_allclose(exact, rough, atol=0.05)
     assert np.abs(exact - rough).max() > 0

@@ -13,6 +13,7 @@ from capjax.tasks import caption, coca, contrastive
 from capjax.tasks.losses import MAX_LOGIT_SCALE, caption_cross_entropy, softmax_contrastive
 
 VOCABULARY, LENGTH, SIDE, BATCH = 17, 7, 16, 8
+SHALLOW = dict(image_layers=1, unimodal_layers=1, multimodal_layers=1)  # quick to compile
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def model():
-    return Model(VOCABULARY, LENGTH, SIDE)
+    return Model(VOCABULARY, LENGTH, SIDE, size_overrides=SHALLOW)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +132,7 @@ def test_coca_is_the_weighted_sum_and_contrast_ignores_dropout(model, params, ba
 @pytest.mark.parametrize("kind", [Model, DualEncoder])
 def test_contrastive_task_uses_both_towers(kind, batch):
     """One loss for every model that embeds pictures and texts."""
-    task = contrastive.Task(model=kind(VOCABULARY, LENGTH, SIDE))
+    task = contrastive.Task(model=kind(VOCABULARY, LENGTH, SIDE, size_overrides=SHALLOW))
     params = jax.jit(task.init)(jax.random.key(0))
     (loss, metrics), gradient = jax.jit(jax.value_and_grad(task.loss, has_aux=True))(
         params, batch, jax.random.key(0)
