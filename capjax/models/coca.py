@@ -22,6 +22,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.core import FrozenDict
 
 from capjax.models import sizes
 from capjax.models.pooler import AttentionalPooler
@@ -71,12 +72,17 @@ class Model(nn.Module):
     remat: str = "none"
     attention: str = "xla"
 
+    def __post_init__(self):
+        # Frozen, because a model is hashed as a static argument of jitted functions.
+        object.__setattr__(self, "size_overrides", FrozenDict(self.size_overrides or {}))
+        super().__post_init__()
+
     def setup(self):
         if self.variant not in VARIANTS:
             raise ValueError(f"unknown variant {self.variant!r}: choose one of {VARIANTS}")
         if self.variant == "attention_pooling" and self.caption_queries < 1:
             raise ValueError("variant 'attention_pooling' needs caption_queries >= 1")
-        s = sizes.resolve(self.size, self.size_overrides or {})
+        s = sizes.resolve(self.size, self.size_overrides)
         image, text = sizes.block_configs(s, self.dropout, self.dtype, self.attention)
         dtype = image.dtype
         self.image_tower = ViT(

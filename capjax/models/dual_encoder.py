@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax
 import numpy as np
+from flax.core import FrozenDict
 
 from capjax.models import sizes
 from capjax.models.coca import INITIAL_TEMPERATURE, unit
@@ -37,8 +38,13 @@ class Model(nn.Module):
     remat: str = "none"
     attention: str = "xla"
 
+    def __post_init__(self):
+        # Frozen, because a model is hashed as a static argument of jitted functions.
+        object.__setattr__(self, "size_overrides", FrozenDict(self.size_overrides or {}))
+        super().__post_init__()
+
     def setup(self):
-        s = sizes.resolve(self.size, self.size_overrides or {})
+        s = sizes.resolve(self.size, self.size_overrides)
         image, text = sizes.block_configs(s, self.dropout, self.dtype, self.attention)
         dtype = image.dtype
         self.image_tower = ViT(

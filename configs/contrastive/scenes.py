@@ -13,7 +13,7 @@ from capjax.config import base, parse_arg
 def get_config(arg=""):
     arg = parse_arg(arg)
     config = base()
-    config.steps = 10 if arg.runlocal else 1500
+    config.steps = 10 if arg.runlocal else 1000
     config.batch_size = 16 if arg.runlocal else 64
     config.log_every = 5 if arg.runlocal else 100
 

@@ -13,7 +13,7 @@ from capjax.config import base, parse_arg
 def get_config(arg=""):
     arg = parse_arg(arg, variant="bottleneck")
     config = base()
-    config.steps = 10 if arg.runlocal else 2000
+    config.steps = 10 if arg.runlocal else 1500
     config.batch_size = 16 if arg.runlocal else 64
     config.log_every = 5 if arg.runlocal else 100
 
@@ -46,7 +46,7 @@ def get_config(arg=""):
     config.evals.guidance = dict(
         type="capjax.evals.guidance",
         every=config.steps,
-        guidance_scales=(1.0, 2.0) if arg.runlocal else (1.0, 1.2, 1.5, 2.0, 3.0, 4.0),
+        guidance_scales=(1.0, 2.0),
         data=dict(scenes, split="val", size=32 if arg.runlocal else 500),
     )
     return config
