@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -31,6 +32,8 @@ CONFIG = "configs/guiding/toy.py"
 SCALES_TRIED = tuple(np.round(np.arange(0.0, 3.01, 0.1), 2).tolist())
 PREDICTED_FLIP = np.log(6) / np.log(4)
 PICTURES = 300
+COLOURS = ("red", "green", "blue", "yellow")
+UNCONDITIONAL_BOUND = 0.05  # set before any value was seen
 
 
 class Toy:
@@ -79,6 +82,27 @@ class Toy:
             "own_recall_at_1": recall_from_ranks(own, (1,))[1],
             "cider": scores.metrics["cider"],
         }
+
+    def unconditional_error(self) -> float:
+        """How far f(., 0) is from p(caption) where captions part: total variation, in [0, 1].
+
+        After "there is a" the next word is "shape" with 0.6 and each of four colours with 0.1.
+        """
+        model, params, tokenizer = self.run.model, self.run.params, self.run.tokenizer
+        truth = {"there is a shape here": 0.6}
+        truth |= {f"there is a {colour} circle here": 0.1 for colour in COLOURS}
+        rows = tokenizer.encode_batch(list(truth))
+        parting = int(np.argmax((rows != rows[0]).any(0)))  # index of the first word that differs
+        zeros = jnp.zeros_like(self.features.context[:1])
+
+        def forward(model):
+            words = model.encode_text(rows[:1])[1]
+            return model.caption_logits(words, zeros)[0, parting - 1]
+
+        p = np.asarray(jax.nn.softmax(model.apply({"params": params}, method=forward)))
+        expected = np.zeros_like(p)
+        expected[rows[:, parting]] = list(truth.values())
+        return float(np.abs(p - expected).sum() / 2)
 
     def attribute_rates(self, branches: str = "guided") -> list[float]:
         """The share of captions that name an attribute, at each of SCALES_TRIED."""
@@ -138,6 +162,13 @@ def specificity(setting: Setting) -> list[Finding]:
             guided["cider"] < plain["cider"],
             {"gamma_1": plain["cider"], "gamma_2": guided["cider"]},
         ),
+        Finding(
+            "unconditional_branch",
+            "zeroing embeddings in training makes f(., 0) the distribution of captions",
+            f"total variation at the parting word below {UNCONDITIONAL_BOUND}",
+            toy.unconditional_error() < UNCONDITIONAL_BOUND,
+            {"total_variation": toy.unconditional_error()},
+        ),
     ]
     return findings + ablations(setting.workdir, toy)
 
@@ -184,12 +215,24 @@ def ablations(workdir: Path, toy: Toy) -> list[Finding]:
                 measured,
             )
         )
-    return findings
+    error = pixels.unconditional_error()
+    return [
+        *findings,
+        Finding(
+            "ablation_pixels_unconditional",
+            "blackened pictures leave f(., 0) another distribution",
+            f"total variation at the parting word at least {UNCONDITIONAL_BOUND}",
+            error >= UNCONDITIONAL_BOUND,
+            {"total_variation": error},
+        ),
+    ]
 
 
 def control_without_dropout(setting: Setting) -> list[Finding]:
     """m = 0: the paper finds that zeros still work in part on a pretrained model."""
-    holds, measured = works(Toy(setting.workdir, "dropout=0.0"), "guided")
+    toy = Toy(setting.workdir, "dropout=0.0")
+    holds, measured = works(toy, "guided")
+    measured["total_variation"] = toy.unconditional_error()
     return [
         Finding(
             "control_no_dropout",
