@@ -50,6 +50,7 @@ def get_config(arg=""):
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule.warmup_steps = 2 if arg.runlocal else 100
     config.checkpoint.every = 0
+    config.mesh.data = 1  # too small to be worth splitting
     config.evals.guidance = dict(
         type="capjax.evals.guidance",
         every=config.steps,

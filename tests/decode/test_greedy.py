@@ -18,10 +18,7 @@ VOCABULARY, LENGTH, SIDE, BATCH = 19, 8, 16, 6
 def captioner(request):
     """A random model with large weights, so that captions differ and end at different places."""
     queries = 2 if request.param == "attention_pooling" else 0
-    model = Model(
-        VOCABULARY, LENGTH, SIDE, size_overrides=dict(image_layers=1), variant=request.param,
-        caption_queries=queries,
-    )  # fmt: skip
+    model = Model(VOCABULARY, LENGTH, SIDE, variant=request.param, caption_queries=queries)
     image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (BATCH, SIDE, SIDE, 3), np.uint8))
     tokens = jnp.zeros((1, LENGTH), jnp.int32)
     params = jax.jit(model.init)(jax.random.key(0), image[:1], tokens)["params"]
