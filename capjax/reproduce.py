@@ -112,7 +112,9 @@ def write(path: Path, findings: list[Finding], minutes: float) -> None:
         "minutes": round(minutes, 1),
         "findings": [dataclasses.asdict(finding) for finding in findings],
     }
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    # What is not a number (a flip that never comes) is null: NaN is no JSON.
+    plain = json.loads(json.dumps(record), parse_constant=lambda _: None)
+    path.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
 
 
 def listing() -> str:

@@ -17,7 +17,7 @@ def measured(setting):
 
 def missed(setting):
     return [Finding("miss", "it is three", "3", False, {"sum": 2.0}),
-            Finding("note", "nothing", "none", None, {"list": [1, 0.5]})]
+            Finding("note", "nothing", "none", None, {"list": [1, 0.5], "never": float("nan")})]
 
 SCALES = {"small": (measured, missed)}
 """
@@ -53,6 +53,7 @@ def test_a_run_is_written_and_listed(repository, monkeypatch, capsys):
     for text in ("HOLDS  sum", "DOES NOT HOLD  miss", "REPORTED  note", "list [1, 0.5]"):
         assert text in shown
     record = json.loads(reproduce.results_path("arithmetic", "small").read_text())
+    assert record["findings"][2]["measured"]["never"] is None
     assert [finding["holds"] for finding in record["findings"]] == [True, False, None]
     call(monkeypatch, "--list")
     assert "1 of 2 claims hold" in capsys.readouterr().out
