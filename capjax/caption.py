@@ -16,9 +16,7 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from capjax.errors import BadRecord, UserError, exit_cleanly
+from capjax.errors import UserError, exit_cleanly
 
 
 def parse_scales(text: str) -> tuple[float, ...]:
@@ -41,7 +39,7 @@ def caption_lines(run, source, scales, *, batch_size: int, max_bad_fraction: flo
     """Yields a dict for each picture of `source` and each scale, in order."""
     from tqdm import tqdm
 
-    from capjax.data.loader import to_size
+    from capjax.data.loader import record_batches, stack_images
     from capjax.data.skips import SkipBudget
     from capjax.decode.captioner import Captioner
 
@@ -49,24 +47,14 @@ def caption_lines(run, source, scales, *, batch_size: int, max_bad_fraction: flo
     skips = SkipBudget(len(source), max_bad_fraction)
     side, rule = run.model.image_size, run.config.data.resize
     with tqdm(total=len(source), unit="picture", disable=len(source) < 2) as bar:
-        for start in range(0, len(source), batch_size):
-            batch = np.zeros((batch_size, side, side, 3), np.uint8)
-            keys = []
-            for index in range(start, min(start + batch_size, len(source))):
-                bar.update()
-                try:
-                    record = source[index]
-                except BadRecord as error:
-                    skips.skip(error.key, error.reason)
-                    continue
-                batch[len(keys)] = to_size(record["image"], side, rule)
-                keys.append(record["key"])
-            context = captioner.encode(batch).context
+        for records in record_batches(source, batch_size, skips):
+            context = captioner.encode(stack_images(records, batch_size, side, rule)).context
             written = [captioner.write(context, scale) for scale in scales]
-            for row, key in enumerate(keys):
+            bar.update(len(records))
+            for row, record in enumerate(records):
                 for scale, captions in zip(scales, written, strict=True):
                     yield {
-                        "image": key,
+                        "image": record["key"],
                         "guidance_scale": scale,
                         "caption": captions[row].text,
                         "log_prob": round(captions[row].log_prob, 4),

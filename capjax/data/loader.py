@@ -207,21 +207,47 @@ def eval_batches(
     "mask": bool [B], False for filling}; filling has the key "" and no captions.
     A bad record raises `BadRecord`, or is left out and counted if `skips` is given.
     """
-    rows: list[dict[str, Any]] = []
-    for index in range(len(source)):
+    for records in record_batches(source, batch_size, skips):
+        missing = batch_size - len(records)
+        yield {
+            "image": stack_images(records, batch_size, image_size, resize),
+            "key": [record["key"] for record in records] + [""] * missing,
+            "captions": [list(r["captions"]) for r in records] + [[] for _ in range(missing)],
+            "mask": np.arange(batch_size) < len(records),
+        }
+
+
+def record_batches(
+    source: Any, batch_size: int, skips: SkipBudget | None = None, count: int | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """Lists of up to `batch_size` records in order, of the first `count` (all unless given).
+
+    A bad record raises `BadRecord`, or is left out and counted if `skips` is given.
+    """
+    records: list[dict[str, Any]] = []
+    for index in range(len(source) if count is None else count):
         try:
-            record = source[index]
+            records.append(source[index])
         except BadRecord as error:
             if skips is None:
                 raise
             skips.skip(error.key, error.reason)
             continue
-        rows.append({**record, "image": to_size(record["image"], image_size, resize)})
-        if len(rows) == batch_size:
-            yield _padded(rows, batch_size, image_size)
-            rows = []
-    if rows:
-        yield _padded(rows, batch_size, image_size)
+        if len(records) == batch_size:
+            yield records
+            records = []
+    if records:
+        yield records
+
+
+def stack_images(
+    records: list[dict[str, Any]], batch_size: int, image_size: int, resize: str
+) -> np.ndarray:
+    """The records' pictures as uint8 [B,S,S,3], black beyond the last: nothing compiles twice."""
+    images = np.zeros((batch_size, image_size, image_size, 3), np.uint8)
+    for row, record in enumerate(records):
+        images[row] = to_size(record["image"], image_size, resize)
+    return images
 
 
 def to_size(image: np.ndarray, size: int, rule: str) -> np.ndarray:
@@ -229,15 +255,3 @@ def to_size(image: np.ndarray, size: int, rule: str) -> np.ndarray:
     if image.shape[:2] == (size, size):
         return image
     return images.resize(image, size, rule)
-
-
-def _padded(rows: list[dict[str, Any]], batch_size: int, image_size: int) -> dict[str, Any]:
-    missing = batch_size - len(rows)
-    image = np.zeros((batch_size, image_size, image_size, 3), np.uint8)
-    image[: len(rows)] = np.stack([row["image"] for row in rows])
-    return {
-        "image": image,
-        "key": [row["key"] for row in rows] + [""] * missing,
-        "captions": [list(row["captions"]) for row in rows] + [[] for _ in range(missing)],
-        "mask": np.arange(batch_size) < len(rows),
-    }

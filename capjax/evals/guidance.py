@@ -20,11 +20,11 @@ import numpy as np
 from tqdm import tqdm
 
 from capjax.config import instantiate
-from capjax.data.loader import to_size
+from capjax.data.loader import record_batches, stack_images
 from capjax.data.skips import SkipBudget
 from capjax.decode.captioner import Caption, Captioner
 from capjax.decode.guidance import check_scale
-from capjax.errors import BadRecord, UserError
+from capjax.errors import UserError
 from capjax.evals.encoder import Encoder
 from capjax.metrics import References, evaluate
 from capjax.metrics.bootstrap import mean_interval
@@ -104,14 +104,15 @@ class Evaluator:
         captions: dict[float, list[Caption]] = {scale: [] for scale in self.scales}
         own_images, encoder_images = [], []
         bar = tqdm(total=count, unit="picture", desc="captioning", disable=not progress)
-        for records in self._batches(count, skips):
+        for records in record_batches(self.source, self.batch_size, skips, count):
             bar.update(len(records))
-            images = self._images(records, self.model.image_size, self.resize)
-            features = captioner.encode(_filled(images, self.batch_size))
+            side = self.model.image_size
+            images = stack_images(records, self.batch_size, side, self.resize)
+            features = captioner.encode(images)
             own_images.append(np.asarray(features.embedding)[: len(records)])
             if self.encoder:
                 encoder, resize = self.encoder
-                sized = self._images(records, encoder.model.image_size, resize)
+                sized = stack_images(records, len(records), encoder.model.image_size, resize)
                 encoder_images.append(encoder.images(sized))
             for scale in self.scales:
                 captions[scale] += captioner.write(features.context, scale)[: len(records)]
@@ -162,24 +163,6 @@ class Evaluator:
         }
         return row, per_picture
 
-    def _batches(self, count: int, skips: SkipBudget):
-        """Lists of up to `batch_size` usable records among the first `count`."""
-        records = []
-        for index in range(count):
-            try:
-                records.append(self.source[index])
-            except BadRecord as error:
-                skips.skip(error.key, error.reason)
-            if len(records) == self.batch_size:
-                yield records
-                records = []
-        if records:
-            yield records
-
-    @staticmethod
-    def _images(records, size: int, rule: str) -> np.ndarray:
-        return np.stack([to_size(record["image"], size, rule) for record in records])
-
 
 class _Space:
     """A space of pictures and texts in which captions are scored: N pictures, E dimensions."""
@@ -214,9 +197,3 @@ def _open_encoder(directory: str) -> tuple[Encoder, str]:
 
     run = open_run(directory)
     return Encoder(run.model, run.params, run.tokenizer), run.config.data.resize
-
-
-def _filled(images: np.ndarray, batch_size: int) -> np.ndarray:
-    """images [n,...] with black pictures up to `batch_size`, so that nothing is compiled twice."""
-    missing = batch_size - len(images)
-    return np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])

@@ -128,7 +128,7 @@ def specificity(setting: Setting) -> list[Finding]:
     """The trained claim of the spec, and its ablations on the same or on an ablated model."""
     toy = Toy(setting.workdir, "")
     plain, guided = (toy.measure(toy.captions(scale)) for scale in (1.0, 2.0))
-    turn = flip(toy.attribute_rates())
+    turn, error = flip(toy.attribute_rates()), toy.unconditional_error()
     findings = [
         Finding(
             "attribute_rate",
@@ -166,8 +166,8 @@ def specificity(setting: Setting) -> list[Finding]:
             "unconditional_branch",
             "zeroing embeddings in training makes f(., 0) the distribution of captions",
             f"total variation at the parting word below {UNCONDITIONAL_BOUND}",
-            toy.unconditional_error() < UNCONDITIONAL_BOUND,
-            {"total_variation": toy.unconditional_error()},
+            error < UNCONDITIONAL_BOUND,
+            {"total_variation": error},
         ),
     ]
     return findings + ablations(setting.workdir, toy)
