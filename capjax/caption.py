@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from pathlib import Path
 
 from capjax.errors import UserError, exit_cleanly
+from capjax.whole_file import whole_file
 
 
 def parse_scales(text: str) -> tuple[float, ...]:
@@ -109,17 +108,9 @@ def main() -> None:
         for line in lines:
             print(json.dumps(line, ensure_ascii=False))
         return
-    # Written beside and renamed, so that a run that stops leaves no half of a file.
-    partial = Path(args.out + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            for line in lines:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        os.replace(partial, args.out)
-    except OSError as error:
-        raise UserError(f"cannot write {args.out!r}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(args.out) as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
     print(f"{args.out}: captions of {len(source)} pictures", file=sys.stderr)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from capjax.errors import UserError, exit_cleanly
+from capjax.whole_file import whole_file
 
 
 def evaluator_sections(config, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -191,13 +192,15 @@ def main() -> None:
     if args.out:
         out = Path(args.out)
         out.mkdir(parents=True, exist_ok=True)
-        (out / "results.json").write_text(text, encoding="utf-8")
+        with whole_file(out / "results.json") as file:
+            file.write(text)
         if sweep is not None:
             write_report(out, results, sweep)
         written = sorted(str(path) for path in out.iterdir() if path.is_file())
         print(f"written: {', '.join(written)}")
     if args.json:
-        Path(args.json).write_text(text, encoding="utf-8")
+        with whole_file(args.json) as file:
+            file.write(text)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from capjax.errors import UserError
+from capjax.whole_file import whole_file
 
 _LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
@@ -27,11 +27,10 @@ class MetricsLog:
     def __init__(self, path: Path | str, step: int = 0):
         self.path = Path(path)
         kept = [line for line in read_metrics(self.path) if line["step"] <= step]
+        # Replaced in one go: a second kill in between loses nothing either.
+        with whole_file(self.path) as file:
+            file.writelines(json.dumps(line) + "\n" for line in kept)
         try:
-            # Replaced in one go: a second kill in between loses nothing either.
-            fresh = self.path.with_suffix(".tmp")
-            fresh.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            os.replace(fresh, self.path)
             self._file = self.path.open("a")
         except OSError as error:
             raise UserError(f"cannot write {str(path)!r}: {error.strerror}") from error

@@ -12,7 +12,6 @@ not belong together.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from capjax.data import tokenizer as tokenizer_lib
 from capjax.data.tokenizer import Tokenizer
 from capjax.errors import UserError
 from capjax.train_step import rng_for
+from capjax.whole_file import whole_file
 
 CONFIG, TOKENIZER, METRICS, CHECKPOINTS = (
     "config.json",
@@ -188,7 +188,5 @@ def _tokenizer_of(directory: Path, config: ConfigDict) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Complete or not at all."""
-    fresh = path.with_name(path.name + ".tmp")
-    fresh.write_bytes(data)
-    os.replace(fresh, path)
+    with whole_file(path, "wb") as file:
+        file.write(data)

@@ -9,6 +9,7 @@ of 0.361 their 36.1.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,41 +17,58 @@ import numpy as np
 
 from capjax.errors import UserError
 from capjax.metrics import bleu, cider, rouge
+from capjax.metrics.document_frequency import DocumentFrequencies
+from capjax.metrics.measure import Measure, mean_of
 from capjax.metrics.ptb import tokenize
 from capjax.metrics.references import Candidates, References
 
-__all__ = ["METRICS", "Candidates", "References", "Scores", "evaluate", "tokenize"]
+__all__ = [
+    "METRICS",
+    "Candidates",
+    "DocumentFrequencies",
+    "Measure",
+    "References",
+    "Scores",
+    "evaluate",
+    "tokenize",
+]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What an evaluation gives: values of the corpus, and the same names for each image."""
+    """What an evaluation gives: each metric by its name.
 
-    metrics: dict[str, float]
-    per_image: dict[Hashable, dict[str, float]]
+    ids: the N images. measures: per image, [N] in their order, and for any drawing of the images.
+    """
+
+    ids: tuple[Hashable, ...]
+    measures: dict[str, Measure]
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, float]:
+        """The values of the corpus."""
+        return {name: measure.value for name, measure in self.measures.items()}
+
+    @functools.cached_property
+    def per_image(self) -> dict[Hashable, dict[str, float]]:
+        """{image id: its values}."""
+        columns = [measure.per_image.tolist() for measure in self.measures.values()]
+        return {
+            image_id: dict(zip(self.measures, row, strict=True))
+            for image_id, *row in zip(self.ids, *columns, strict=True)
+        }
 
 
-# name -> {name of a value: (of the corpus, of each image [N])}
-Metric = Callable[[Candidates], dict[str, tuple[float, np.ndarray]]]
-
-
-def _bleu(candidates: Candidates) -> dict[str, tuple[float, np.ndarray]]:
-    corpus, per_image = bleu.bleu(candidates)
-    return {f"bleu_{n + 1}": (corpus[n], per_image[:, n]) for n in range(len(corpus))}
+Metric = Callable[[Candidates], dict[str, Measure]]  # name of a value -> the value
 
 
 def _mean(name: str, metric: Callable[[Candidates], np.ndarray]) -> Metric:
     """A metric whose corpus value is the mean of its values per image."""
-
-    def compute(candidates: Candidates) -> dict[str, tuple[float, np.ndarray]]:
-        values = metric(candidates)
-        return {name: (values.mean(), values)}
-
-    return compute
+    return lambda candidates: {name: mean_of(metric(candidates))}
 
 
 METRICS: dict[str, Metric] = {
-    "bleu": _bleu,
+    "bleu": bleu.bleu,
     "rouge_l": _mean("rouge_l", rouge.rouge_l),
     "cider": _mean("cider", cider.cider),
     "cider_plain": _mean("cider_plain", cider.cider_plain),
@@ -60,31 +78,26 @@ METRICS: dict[str, Metric] = {
 def evaluate(
     candidates: Mapping[Hashable, str | Sequence[str]],
     references: Mapping[Hashable, Sequence[str]] | References,
-    metrics: Sequence[str] = ("bleu", "rouge_l", "cider"),
+    metrics: Sequence[str | Metric] = ("bleu", "rouge_l", "cider"),
 ) -> Scores:
     """Scores one candidate caption an image against its reference captions.
 
     Args:
       candidates: {image id: a caption}, or coco-caption's {image id: [a caption]}.
       references: {image id: captions}, or `References` made once for several candidate sets.
-      metrics: which of `METRICS`; `bleu` gives bleu_1 to bleu_4.
+      metrics: which of `METRICS` (`bleu` gives bleu_1 to bleu_4), or functions like them.
 
     Raises:
       UserError: an unknown metric; ids that do not match; an image without references; a caption
         that is not a string.
     """
-    unknown = [name for name in metrics if name not in METRICS]
-    if unknown:
-        raise UserError(f"unknown metric {unknown[0]!r}: there are {', '.join(METRICS)}")
+    for metric in metrics:
+        if isinstance(metric, str) and metric not in METRICS:
+            raise UserError(f"unknown metric {metric!r}: there are {', '.join(METRICS)}")
     if not isinstance(references, References):
         references = References.from_captions(references)
     aligned = references.align(candidates)
-    values: dict[str, tuple[float, np.ndarray]] = {}
-    for name in metrics:
-        values |= METRICS[name](aligned)
-    columns = [per_image.tolist() for _, per_image in values.values()]
-    per_image = {
-        image_id: {name: column[i] for name, column in zip(values, columns, strict=True)}
-        for i, image_id in enumerate(references.ids)
-    }
-    return Scores({name: float(corpus) for name, (corpus, _) in values.items()}, per_image)
+    measures: dict[str, Measure] = {}
+    for metric in metrics:
+        measures |= (METRICS[metric] if isinstance(metric, str) else metric)(aligned)
+    return Scores(references.ids, measures)

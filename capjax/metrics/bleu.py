@@ -1,8 +1,7 @@
 """BLEU-1..4 as coco-caption computes it: closest reference length, tiny smoothing constants.
 
 Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation", ACL 2002. The
-corpus value is not the mean of the values per image: counts are added up first. So what there is
-to resample (`bootstrap`) are the statistics of each image.
+corpus value is not the mean of the values per image: counts are added up first.
 
 Legend: N images; a row of statistics is (candidate length, reference length, 4 counts of n-grams
 that match, 4 counts of n-grams in the candidate).
@@ -12,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from capjax.metrics.measure import Measure, of_sums
 from capjax.metrics.ngrams import MAX_ORDER
 from capjax.metrics.references import Candidates
 
@@ -55,7 +55,10 @@ def bleu_from_statistics(statistics: np.ndarray) -> np.ndarray:
     return bleu * brevity[..., None]
 
 
-def bleu(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
-    """BLEU-1..4 of the corpus, [4], and of each image, [N, 4]."""
+def bleu(candidates: Candidates) -> dict[str, Measure]:
+    """bleu_1 to bleu_4."""
     statistics = bleu_statistics(candidates)
-    return bleu_from_statistics(statistics.sum(axis=0)), bleu_from_statistics(statistics)
+    return {
+        f"bleu_{n}": of_sums(statistics, lambda sums, n=n: bleu_from_statistics(sums)[..., n - 1])
+        for n in range(1, MAX_ORDER + 1)
+    }

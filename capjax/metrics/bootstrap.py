@@ -4,13 +4,14 @@ Koehn, "Statistical Significance Tests for Machine Translation Evaluation", EMNL
 Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13. Images are drawn with replacement;
 both systems of a pair are scored on the same draws.
 
-A metric is either one value an image, averaged (ROUGE-L, CIDEr, CLIPScore), or a function of the
-drawn images, which BLEU needs because its counts are added up before they are divided:
+A metric is a function of how often each image is drawn (`measure`), so that one bootstrap serves
+means over images, ratios of sums (BLEU) and counts of distinct things (vocabulary). CIDEr's
+document frequencies stay those of the whole set: they belong to the references.
 
-    statistics = bleu_statistics(references.align(candidates))
-    interval(lambda drawn: bleu_from_statistics(statistics[drawn].sum(axis=0))[3], len(statistics))
+    scores = [evaluate(candidates, references) for candidates in (ours, theirs)]
+    measure_difference(scores[0].measures["bleu_4"], scores[1].measures["bleu_4"])
 
-CIDEr's document frequencies stay those of the whole set: they belong to the references.
+Legend: N images.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from typing import NamedTuple
 import numpy as np
 
 from capjax.errors import UserError
+from capjax.metrics.measure import Measure, mean_of
 
-Statistic = Callable[[np.ndarray], float]  # int64 [N] drawn images -> the value of that corpus
+Corpus = Callable[[np.ndarray], float]  # float64 [N], how often each image is drawn -> the value
 
 
 class Interval(NamedTuple):
@@ -41,26 +43,38 @@ class Difference(NamedTuple):
 def mean_interval(values: Sequence[float] | np.ndarray, **options) -> Interval:
     """The interval of the mean of values per image [N]; options as `interval`."""
     values = _values(values)
-    return interval(_mean(values), len(values), **options)
+    return interval(mean_of(values).corpus, len(values), **options)
+
+
+def measure_interval(measure: Measure, **options) -> Interval:
+    """The interval of a metric of one system; options as `interval`."""
+    return interval(measure.corpus, len(measure.per_image), centred=measure.distinct, **options)
 
 
 def interval(
-    statistic: Statistic,
+    corpus: Corpus,
     images: int,
     *,
+    centred: bool = False,
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
     """The percentile interval of a corpus-level statistic over `images` images.
 
+    centred: shift the draws so that their mean is the value. A drawing repeats images, so a count
+    of distinct things is smaller in nearly every drawing than in the corpus, and the plain
+    percentiles would not hold the value itself.
+
     Raises:
       UserError: no images, fewer than 1 resample, or a confidence outside (0, 1).
     """
     _require(images, confidence, resamples)
-    draws = [float(statistic(drawn)) for drawn in _draws(images, resamples, seed)]
-    low, high = np.quantile(draws, _tails(confidence))
-    return Interval(float(statistic(np.arange(images))), float(low), float(high))
+    value = float(corpus(np.ones(images)))
+    draws = np.array([float(corpus(weights)) for weights in _draws(images, resamples, seed)])
+    if centred:
+        draws += value - draws.mean()
+    return Interval(value, *_quantiles(draws, confidence))
 
 
 def mean_difference(
@@ -71,20 +85,30 @@ def mean_difference(
     Raises:
       UserError: as many values of one as of the other missing, or as `difference`.
     """
-    first, second = _values(first), _values(second)
-    if first.shape != second.shape:
+    return measure_difference(mean_of(_values(first)), mean_of(_values(second)), **options)
+
+
+def measure_difference(first: Measure, second: Measure, **options) -> Difference:
+    """The paired difference of one metric of two systems on the same images, in the same order.
+
+    Raises:
+      UserError: different numbers of images, or as `difference`.
+    """
+    images, others = len(first.per_image), len(second.per_image)
+    if images != others:
         raise UserError(
-            f"{len(first)} values of the first system and {len(second)} of the second:"
+            f"{images} values of the first system and {others} of the second:"
             " score both on the same images"
         )
-    return difference(_mean(first), _mean(second), len(first), **options)
+    return difference(first.corpus, second.corpus, images, centred=first.distinct, **options)
 
 
 def difference(
-    first: Statistic,
-    second: Statistic,
+    first: Corpus,
+    second: Corpus,
     images: int,
     *,
+    centred: bool = False,
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -95,23 +119,20 @@ def difference(
       UserError: as `interval`.
     """
     _require(images, confidence, resamples)
+    everything = np.ones(images)
+    value = float(first(everything)) - float(second(everything))
     draws = np.array(
-        [float(first(drawn)) - float(second(drawn)) for drawn in _draws(images, resamples, seed)]
+        [
+            float(first(weights)) - float(second(weights))
+            for weights in _draws(images, resamples, seed)
+        ]
     )
-    everything = np.arange(images)
-    low, high = np.quantile(draws, _tails(confidence))
+    if centred:
+        draws += value - draws.mean()
+    low, high = _quantiles(draws, confidence)
     # One more of each, as if the images as they are had been drawn too: p is never 0.
     one_side = min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0)) + 1
-    return Difference(
-        value=float(first(everything)) - float(second(everything)),
-        low=float(low),
-        high=float(high),
-        p_value=min(1.0, 2 * one_side / (resamples + 1)),
-    )
-
-
-def _mean(values: np.ndarray) -> Statistic:
-    return lambda drawn: values[drawn].mean()
+    return Difference(value, low, high, p_value=min(1.0, 2 * one_side / (resamples + 1)))
 
 
 def _values(values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -124,11 +145,13 @@ def _values(values: Sequence[float] | np.ndarray) -> np.ndarray:
 def _draws(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     generator = np.random.default_rng(seed)
     for _ in range(resamples):
-        yield generator.integers(images, size=images)
+        drawn = generator.integers(images, size=images)
+        yield np.bincount(drawn, minlength=images).astype(np.float64)
 
 
-def _tails(confidence: float) -> tuple[float, float]:
-    return (1 - confidence) / 2, (1 + confidence) / 2
+def _quantiles(draws: np.ndarray, confidence: float) -> tuple[float, float]:
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
 
 def _require(images: int, confidence: float, resamples: int) -> None:

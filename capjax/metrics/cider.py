@@ -7,10 +7,11 @@ CIDEr-D, without stemming) clips the candidate's weights at the reference's and 
 Gaussian of the difference in length. Papers print it times 100 over ten: 1.26 here is their 126.
 
 Two things are as in the published code, not as in the paper: a caption's length is its number of
-bigrams, and an n-gram that no reference holds counts as if one image held it.
+bigrams, and an n-gram that no image holds counts as if one did.
 
-The corpus value is the mean over images. A single image has only zeros: each n-gram is in every
-image. Legend: N images, R reference captions.
+The images counted are those of the references, or of another corpus (`document_frequency`). Of the
+references of a single image all weights are zero: each n-gram is in every image. The corpus value
+is the mean over images. Legend: N images, R reference captions.
 """
 
 from __future__ import annotations
@@ -43,14 +44,12 @@ def _similarity(candidates: Candidates, clip: bool) -> np.ndarray:
     """Cosine of each reference caption and its image's candidate, mean over the orders: [R]."""
     references = candidates.references
     captions = len(references.image)
-    unseen_idf = np.log(float(len(references)))
+    inverse = references.document_frequencies.inverse(candidates.ngrams)
     total = np.zeros(captions)
     for n in range(MAX_ORDER):
         order, run = candidates.ngrams.orders[n], candidates.run[n]
         postings = references.postings[n]
-        idf = _idf(
-            references.inverse_document_frequency[n], candidates.reference_gram[n], unseen_idf
-        )
+        idf = inverse[n][order.gram]
         norm = weight_norms(order, idf, len(references))
 
         # One row for each reference caption that shares an n-gram with its image's candidate.
@@ -68,13 +67,6 @@ def _similarity(candidates: Candidates, clip: bool) -> np.ndarray:
         scale = norm[references.image] * references.norms[n]
         total += np.divide(product, scale, out=np.zeros(captions), where=scale != 0)
     return total / MAX_ORDER
-
-
-def _idf(known: np.ndarray, gram: np.ndarray, unseen: float) -> np.ndarray:
-    """The weight of each (candidate, n-gram) pair; `gram` is -1 where no reference holds it."""
-    idf = np.full(len(gram), unseen)
-    idf[gram >= 0] = known[gram[gram >= 0]]
-    return idf
 
 
 def _mean_over_references(candidates: Candidates, similarity: np.ndarray) -> np.ndarray:

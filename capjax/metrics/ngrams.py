@@ -53,10 +53,8 @@ def count_ngrams(
     prefix = np.zeros(total, np.int64)  # at each place, the number of the n-gram that starts there
     for n in range(1, MAX_ORDER + 1):
         place = np.flatnonzero(left >= n)
-        keys, gram = np.unique(
-            prefix[place] * len(vocabulary) + words[place + n - 1], return_inverse=True
-        )
-        pairs, count = np.unique(sentence[place] * max(len(keys), 1) + gram, return_counts=True)
+        keys, gram = _numbered(prefix[place] * len(vocabulary) + words[place + n - 1])
+        pairs, count = _counted(sentence[place] * max(len(keys), 1) + gram)
         orders.append(
             Order(
                 keys=keys,
@@ -69,18 +67,46 @@ def count_ngrams(
     return NGrams(orders, vocabulary, lengths)
 
 
-def match_ngrams(own: NGrams, known: NGrams) -> list[np.ndarray]:
-    """For each order, the row in `known` of every n-gram of `own`, -1 where it has none: [G_own].
+def _numbered(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct values, sorted, and for each value its row among them."""
+    if len(values) and values.max() < 2 * len(values):  # words: no need to sort
+        present = np.bincount(values) > 0
+        return np.flatnonzero(present), (np.cumsum(present) - 1)[values]
+    by_value = np.argsort(values, kind="stable")  # the fastest for integers
+    new = _is_new(values[by_value])
+    row = np.empty(len(values), np.int64)
+    row[by_value] = np.cumsum(new) - 1
+    return values[by_value[new]], row
 
-    `own` must have been counted with the vocabulary of `known`.
+
+def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct values, sorted, and how often each stands there."""
+    values = np.sort(values, kind="stable")  # nearly in order: they begin with the sentence
+    start = np.flatnonzero(_is_new(values))
+    return values[start], np.diff(start, append=len(values))
+
+
+def _is_new(values: np.ndarray) -> np.ndarray:
+    """Where sorted values differ from the one before."""
+    new = np.ones(len(values), bool)
+    new[1:] = values[1:] != values[:-1]
+    return new
+
+
+def match_ngrams(
+    own: NGrams, vocabulary: dict[str, int], known_keys: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """For each order, the row in `known_keys` of every n-gram of `own`, -1 where none: [G_own].
+
+    `known_keys` are numbered by `vocabulary`, with which `own` must have been counted.
     """
     matches = []
     shorter = np.zeros(1, np.int64)  # the empty n-gram
-    for mine, theirs in zip(own.orders, known.orders, strict=True):
+    for mine, keys in zip(own.orders, known_keys, strict=True):
         prefix, word = np.divmod(mine.keys, max(len(own.vocabulary), 1))
         row = shorter[prefix]
-        possible = (row >= 0) & (word < len(known.vocabulary))
-        shorter = np.where(possible, find(theirs.keys, row * len(known.vocabulary) + word), -1)
+        possible = (row >= 0) & (word < len(vocabulary))
+        shorter = np.where(possible, find(keys, row * len(vocabulary) + word), -1)
         matches.append(shorter)
     return matches
 

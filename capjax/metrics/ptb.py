@@ -5,7 +5,7 @@
 is the scanner, which tries at each place the rules that can begin with its character and takes the
 longest match. Words are independent of their neighbours unless they hold a digit, a full stop, `<`
 or a character beyond ASCII, so the tokens of each plain word are remembered: on real captions
-nearly every word is one look-up.
+nearly every word is one look-up. New words of letters alone need no rules either.
 
 Brackets stay as -lrb- and the like: coco-caption's list names them in capitals, after the tokens
 were put in lower case. A token may hold a no-break space ("1 1/2").
@@ -30,6 +30,8 @@ PUNCTUATION = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--
 _PLAIN = re.compile(r"[!-\-/:;=-~]*").fullmatch  # printable ASCII but digits, full stop and <
 _PRINTABLE = re.compile(r"[!-~]*").fullmatch
 _BLANKS = re.compile(f"[{SPACE}]*").match  # one piece of white space, whatever it is made of
+# Words of letters alone that the rules take apart; every other one is a token as it is.
+_TWO_TOKENS = frozenset(["cannot", "gonna", "wanna", "gotta", "lemme", "gimme"])
 _LINE_BREAKS = re.compile("[\n\r\u2028\u2029\x0b\x0c]")
 _ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 _MOST_WORDS = 1 << 17  # remembered at a time: some tens of MiB
@@ -83,7 +85,10 @@ def _remember(known: dict[str, list[str]], chunk: str, then: str) -> list[str]:
     """The tokens of a chunk that depend on nothing but the blank or line break behind it."""
     tokens = known.get(chunk)
     if tokens is None:
-        tokens, _ = _scan(chunk + then, 0, len(chunk))
+        if chunk.isalpha() and chunk.lower() not in _TWO_TOKENS:
+            tokens = [chunk.lower()]
+        else:
+            tokens, _ = _scan(chunk + then, 0, len(chunk))
         if len(known) >= _MOST_WORDS:
             known.clear()
             known[""] = []  # between two blanks

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from capjax.errors import UserError
 from capjax.metrics import ptb
+from capjax.metrics.document_frequency import DocumentFrequencies
 from capjax.metrics.ngrams import NGrams, Order, count_ngrams, find, match_ngrams
 
 Tokens = list[str]
+T = TypeVar("T")
 
 
 class Postings(NamedTuple):
@@ -46,6 +48,7 @@ class References:
       image: int64 [R], the image each caption belongs to; captions are in the order of images.
       first: int64 [N], the first caption of each image.
       captions_per_image: int64 [N].
+      corpus: where CIDEr's document frequencies come from; None: from these captions.
     """
 
     def __init__(
@@ -53,11 +56,14 @@ class References:
         ids: Sequence[Hashable],
         tokens: Sequence[Sequence[Tokens]],
         tokenizer: Callable[[str], Tokens] = ptb.tokenize,
+        corpus: DocumentFrequencies | None = None,
     ):
         """`tokens` are already tokenised; `tokenizer` is for the candidates to come."""
         self.ids = tuple(ids)
         self.tokens = tokens
         self.tokenizer = tokenizer
+        self.corpus = corpus
+        self._prepared: dict[Callable, object] = {}
         self.captions_per_image = np.fromiter(map(len, tokens), np.int64, len(tokens))
         self.first = np.cumsum(self.captions_per_image) - self.captions_per_image
         self.image = np.repeat(np.arange(len(tokens)), self.captions_per_image)
@@ -67,8 +73,11 @@ class References:
         cls,
         captions: Mapping[Hashable, Sequence[str]],
         tokenizer: Callable[[str], Tokens] = ptb.tokenize,
+        corpus: DocumentFrequencies | None = None,
     ) -> References:
         """Tokenises {image id: its reference captions}.
+
+        `corpus`: the document frequencies of CIDEr, by default those of these captions.
 
         Raises:
           UserError: no images, an image without captions, or a caption that is not a string.
@@ -89,14 +98,20 @@ class References:
             for text in texts:
                 require_caption(text, image_id, "a reference")
             tokens.append([tokenizer(text) for text in texts])
-        return cls(tuple(captions), tokens, tokenizer)
+        return cls(tuple(captions), tokens, tokenizer, corpus)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @functools.cached_property
     def ngrams(self) -> NGrams:
-        return count_ngrams([caption for captions in self.tokens for caption in captions])
+        known = self.corpus.vocabulary if self.corpus else None
+        return count_ngrams([caption for captions in self.tokens for caption in captions], known)
+
+    @functools.cached_property
+    def document_frequencies(self) -> DocumentFrequencies:
+        """What CIDEr weighs n-grams with."""
+        return self.corpus or DocumentFrequencies.of(self)
 
     @functools.cached_property
     def postings(self) -> list[Postings]:
@@ -105,11 +120,8 @@ class References:
 
     @functools.cached_property
     def inverse_document_frequency(self) -> list[np.ndarray]:
-        """For each order, log(N / images that hold the n-gram): [G]."""
-        return [
-            np.log(float(len(self))) - np.log(np.maximum(1.0, postings.document_frequency))
-            for postings in self.postings
-        ]
+        """For each order, the weight of each n-gram: [G]."""
+        return self.document_frequencies.inverse(self.ngrams)
 
     @functools.cached_property
     def norms(self) -> list[np.ndarray]:
@@ -118,6 +130,15 @@ class References:
             weight_norms(order, idf[order.gram], len(self.image))
             for order, idf in zip(self.ngrams.orders, self.inverse_document_frequency, strict=True)
         ]
+
+    def once(self, make: Callable[[References], T]) -> T:
+        """make(self), made on the first call only: what a metric prepares from its references.
+
+        `make` must be a function of a module: it is the key.
+        """
+        if make not in self._prepared:
+            self._prepared[make] = make(self)
+        return self._prepared[make]
 
     def align(self, candidates: Mapping[Hashable, str | Sequence[str]]) -> Candidates:
         """Tokenises one candidate an image, in the order of the references.
@@ -146,7 +167,10 @@ class Candidates:
     @functools.cached_property
     def reference_gram(self) -> list[np.ndarray]:
         """For each order, the references' number of each (candidate, n-gram) pair or -1: [P]."""
-        matches = match_ngrams(self.ngrams, self.references.ngrams)
+        known = self.references.ngrams
+        matches = match_ngrams(
+            self.ngrams, known.vocabulary, [order.keys for order in known.orders]
+        )
         return [match[order.gram] for match, order in zip(matches, self.ngrams.orders, strict=True)]
 
     @functools.cached_property

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 
 from capjax.errors import UserError
-from capjax.metrics import References
-from capjax.metrics.bleu import bleu_from_statistics, bleu_statistics
-from capjax.metrics.bootstrap import difference, interval, mean_difference, mean_interval
+from capjax.metrics import evaluate
+from capjax.metrics.bootstrap import (
+    interval,
+    mean_difference,
+    mean_interval,
+    measure_difference,
+    measure_interval,
+)
+from capjax.metrics.measure import Measure
 
 
 def test_the_interval_of_a_mean_is_near_the_normal_one():
@@ -59,23 +65,33 @@ def test_no_difference_is_not_significant():
 
 
 def test_corpus_bleu_is_resampled_by_its_counts():
-    references = References.from_captions(
-        {i: [f"a dog runs on the grass {i}", "the dog is running"] for i in range(20)}
-    )
-    good = bleu_statistics(references.align(dict.fromkeys(range(20), "a dog runs on the grass")))
-    bad = bleu_statistics(
-        references.align({i: "a dog runs on a" if i % 2 else "a cat" for i in range(20)})
-    )
-
-    def bleu_4_of(statistics):
-        return lambda drawn: bleu_from_statistics(statistics[drawn].sum(axis=0))[3]
-
-    got = interval(bleu_4_of(bad), 20, resamples=100)
-    assert got.value == pytest.approx(bleu_from_statistics(bad.sum(axis=0))[3])
+    references = {i: [f"a dog runs on the grass {i}", "the dog is running"] for i in range(20)}
+    good = evaluate(dict.fromkeys(range(20), "a dog runs on the grass"), references)
+    bad = evaluate({i: "a dog runs on a" if i % 2 else "a cat" for i in range(20)}, references)
+    measure = bad.measures["bleu_4"]
+    got = measure_interval(measure, resamples=100)
+    assert got.value == pytest.approx(bad.metrics["bleu_4"])
     assert got.low < got.value < got.high
     # The mean of the values per image is another number, and its interval would be wrong.
-    assert abs(bleu_from_statistics(bad)[:, 3].mean() - got.value) > 0.01
-    assert difference(bleu_4_of(good), bleu_4_of(bad), 20, resamples=100).low > 0
+    assert abs(measure.per_image.mean() - got.value) > 0.01
+    assert measure_difference(good.measures["bleu_4"], measure, resamples=100).low > 0
+
+
+def test_a_count_of_distinct_things_is_centred():
+    images = 200
+    distinct = Measure(
+        np.ones(images), lambda weights: float(np.count_nonzero(weights)), distinct=True
+    )
+    got = measure_interval(distinct)
+    assert got.low < got.value == images < got.high
+    # Uncentred, a drawing holds about 63% of the images and the interval misses the value.
+    assert interval(distinct.corpus, images).high < 0.75 * images
+    half = Measure(
+        np.ones(images),
+        lambda weights: float(np.count_nonzero(weights[: images // 2])),
+        distinct=True,
+    )
+    assert measure_difference(distinct, half).low > 90
 
 
 @pytest.mark.parametrize(

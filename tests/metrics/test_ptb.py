@@ -7,9 +7,10 @@ import pathlib
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from capjax.metrics import ptb
 from capjax.metrics.ptb import PUNCTUATION, tokenize
 
 # How the file was made is written in it: the original tokenizer, on text chosen to be awkward.
@@ -69,6 +70,23 @@ def test_the_next_caption_decides_on_a_letter_at_the_end_as_in_the_original():
     assert tokenize(caption)[-1] == "k."
     assert tokenize(caption, following="The sign is red.")[-1] == "k"
     assert tokenize(caption, following="the sign is red.")[-1] == "k."
+
+
+@given(st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=1, max_size=9))
+@example("cannot")
+@example("CanNot")
+@example("cannots")
+@example("gonna")
+@example("wanna")
+@example("gotta")
+@example("lemme")
+@example("gimme")
+@example("dont")
+@example("Dunkin")
+@example("pro")
+def test_words_of_letters_need_no_rules(word):
+    by_rules, _ = ptb._scan(word + " ", 0, len(word))
+    assert tokenize(f"{word} {word}") == by_rules * 2
 
 
 def test_words_do_not_depend_on_what_was_tokenized_before():
