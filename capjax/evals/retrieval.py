@@ -16,13 +16,14 @@ from capjax.data.loader import eval_batches
 from capjax.data.skips import SkipBudget
 from capjax.errors import UserError
 from capjax.evals.encoder import Encoder
-from capjax.metrics.retrieval import caption_image_ranks, recall_from_ranks
-
-RECALLS = (1, 5, 10)
+from capjax.metrics.retrieval import retrieval_measures
 
 
 class Evaluator:
-    """`run(params)`: image_to_text_recall_at_k and text_to_image_recall_at_k, k in 1, 5, 10.
+    """`run(params)`: recall at 1, 5 and 10, median and mean rank, in both directions.
+
+    Their names are image_to_text_recall_at_1, text_to_image_median_rank and the like; recall_sum is
+    the sum of the six recalls.
 
     Every caption of a picture is a query of its own; a picture finds its text when the best of
     its captions is among the first k of all M.
@@ -44,7 +45,7 @@ class Evaluator:
         self.source = instantiate(data, "Source", where="the evaluator's data")
 
     def run(self, params) -> dict[str, float]:
-        """Recalls as shares in [0, 1]."""
+        """Recalls as shares in [0, 1], ranks from 1."""
         encoder = Encoder(self.model, params, self.tokenizer, self.batch_size)
         skips = SkipBudget(len(self.source), self.max_bad_fraction)
         images, captions, owner = [], [], []
@@ -58,11 +59,7 @@ class Evaluator:
                 images.append(embedded[row])
         if not captions:
             raise UserError("the evaluation data has no captions to retrieve")
-        to_image, to_text = caption_image_ranks(
+        measures = retrieval_measures(
             np.stack(images), range(len(images)), encoder.texts(captions), owner
         )
-        return {
-            f"{direction}_recall_at_{k}": recall
-            for direction, found in (("image_to_text", to_text), ("text_to_image", to_image))
-            for k, recall in recall_from_ranks(found, RECALLS).items()
-        }
+        return {name: measure.value for name, measure in measures.items()}

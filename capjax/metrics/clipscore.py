@@ -25,13 +25,24 @@ def clip_score(image_emb: np.ndarray, text_emb: np.ndarray) -> np.ndarray:
     Raises:
       UserError: shapes that differ, or an embedding that is zero or not finite.
     """
+    return WEIGHT * np.maximum(image_caption_cosine(image_emb, text_emb), 0.0)
+
+
+def image_caption_cosine(image_emb: np.ndarray, text_emb: np.ndarray) -> np.ndarray:
+    """Cosine of each image [N, E] with its caption [N, E], as it is: float64 [N].
+
+    Some papers report it, or 100 times it, under the name of CLIPScore.
+
+    Raises:
+      UserError: as `clip_score`.
+    """
     images, texts = normalised(image_emb, "image"), normalised(text_emb, "caption")
     if images.shape != texts.shape or images.ndim != 2:
         raise UserError(
             f"image embeddings {images.shape} and caption embeddings {texts.shape} must both be"
             " [images, size]: embed one caption an image with the same model"
         )
-    return WEIGHT * np.maximum(np.sum(images * texts, axis=-1), 0.0)
+    return np.sum(images * texts, axis=-1)
 
 
 def ref_only_clip_score(

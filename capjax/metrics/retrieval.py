@@ -1,11 +1,14 @@
-"""Retrieval between captions and images by cosine: ranks, recall at k, median rank.
+"""Retrieval between captions and images by cosine: ranks, recall at k, median and mean rank.
 
 Ties are resolved against the model: a target ranks behind everything that is as similar to the
 query as it is. So an encoder that gives every picture the same embedding has recall 0, not 1, and
 one caption for all images earns nothing. Similarities closer than 1e-9 (computed in float64) count
 as equal, because rounding depends on where in a matrix product a vector stands.
 
-Legend: Q queries, G gallery items, E embedding size.
+`retrieval_measures` gives both directions as measures, for a bootstrap over images: the queries of
+an image are drawn together, the gallery stays whole. `distractors` has retrieval among few items.
+
+Legend: Q queries, G gallery items, E embedding size, N images, C captions of all images.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import numpy as np
 
 from capjax.errors import UserError
 from capjax.metrics.clipscore import normalised
+from capjax.metrics.measure import Measure, of_sums
 
 TIE = 1e-9
 _BLOCK = 1 << 24  # similarities held at a time: 128 MiB
@@ -38,12 +42,8 @@ def ranks(
       UserError: shapes that do not match, a query without a target, or a row beyond the gallery.
     """
     query, gallery = normalised(query_emb, "query"), normalised(gallery_emb, "gallery")
-    if query.ndim != 2 or gallery.ndim != 2 or query.shape[1] != gallery.shape[1]:
-        raise UserError(
-            f"query embeddings {query.shape} and gallery embeddings {gallery.shape} must be"
-            " [number, size] with the same size: embed both with the same model"
-        )
-    rows = _target_rows(targets, len(query), len(gallery))
+    require_same_size(query, gallery)
+    rows = target_rows(targets, len(query), len(gallery))
     result = np.empty(len(query), np.int64)
     block = max(1, _BLOCK // len(gallery))
     for begin in range(0, len(query), block):
@@ -121,6 +121,70 @@ def caption_image_ranks(
     )
 
 
+def retrieval_measures(
+    image_emb: np.ndarray,
+    image_ids: Sequence[Hashable],
+    caption_emb: np.ndarray,
+    caption_image_ids: Sequence[Hashable],
+    ks: Sequence[int] = (1, 5, 10),
+) -> dict[str, Measure]:
+    """Both directions over N images: `image_to_text_recall_at_1`, `text_to_image_median_rank`, ...
+
+    For each direction recalls as shares of queries, `median_rank` and `mean_rank`; and
+    `recall_sum`, the sum of all recalls (the rSum of papers, which add percentages, is 100 times
+    it). In text to image every caption is a query, so that an image with more captions weighs more;
+    its value per image is that of its captions.
+
+    Raises:
+      UserError: as `caption_image_ranks`; a k below 1.
+    """
+    to_image, to_text = caption_image_ranks(image_emb, image_ids, caption_emb, caption_image_ids)
+    place = {image_id: i for i, image_id in enumerate(image_ids)}
+    owner = np.array([place[image_id] for image_id in caption_image_ids], np.int64)
+    measures: dict[str, Measure] = {}
+    for direction, rank, image in (
+        ("image_to_text", to_text, np.arange(len(image_ids))),
+        ("text_to_image", to_image, owner),
+    ):
+        recall_from_ranks(rank, ks)  # refuses a k without meaning
+        for k in ks:
+            measures[f"{direction}_recall_at_{k}"] = mean_over_queries(rank <= k, image)
+        measures[f"{direction}_median_rank"] = median_over_queries(rank, image)
+        measures[f"{direction}_mean_rank"] = mean_over_queries(rank, image)
+    recalls = [measure for name, measure in measures.items() if "recall_at" in name]
+    measures["recall_sum"] = Measure(
+        np.sum([recall.per_image for recall in recalls], axis=0),
+        lambda weights: sum(recall.corpus(weights) for recall in recalls),
+    )
+    return measures
+
+
+def mean_over_queries(values: np.ndarray, image: np.ndarray) -> Measure:
+    """The mean of values [Q] of queries; image [Q] says whose they are, 0 to N-1, none left out."""
+    total, queries = np.bincount(image, values), np.bincount(image)
+    return of_sums(np.stack([total, queries], axis=1), lambda sums: sums[..., 0] / sums[..., 1])
+
+
+def median_over_queries(values: np.ndarray, image: np.ndarray) -> Measure:
+    """The median of values [Q], those of image i repeated weights[i] times.
+
+    Of an even number of values it is the mean of the middle two, as `np.median`. `image` as in
+    `mean_over_queries`.
+    """
+    values, image = np.asarray(values, np.float64), np.asarray(image)
+    order = np.argsort(values, kind="stable")
+    ascending, owner = values[order], image[order]
+    by_image = np.argsort(image, kind="stable")
+    groups = np.split(values[by_image], np.cumsum(np.bincount(image))[:-1])
+
+    def corpus(weights: np.ndarray) -> float:
+        upto = np.cumsum(weights[owner])  # how many of the repeated values stand up to each place
+        middle = (upto[-1] - 1) // 2, upto[-1] // 2
+        return float(np.mean(ascending[np.searchsorted(upto, middle, side="right")]))
+
+    return Measure(np.array([np.median(group) for group in groups]), corpus)
+
+
 def _require_count(embeddings: np.ndarray, ids: Sequence[Hashable], what: str) -> None:
     if len(embeddings) != len(ids):
         raise UserError(
@@ -128,7 +192,16 @@ def _require_count(embeddings: np.ndarray, ids: Sequence[Hashable], what: str) -
         )
 
 
-def _target_rows(targets: Sequence, queries: int, gallery: int) -> list[np.ndarray]:
+def require_same_size(query: np.ndarray, gallery: np.ndarray) -> None:
+    if query.ndim != 2 or gallery.ndim != 2 or query.shape[1] != gallery.shape[1]:
+        raise UserError(
+            f"query embeddings {query.shape} and gallery embeddings {gallery.shape} must be"
+            " [number, size] with the same size: embed both with the same model"
+        )
+
+
+def target_rows(targets: Sequence, queries: int, gallery: int) -> list[np.ndarray]:
+    """The rows of the targets of each query, checked."""
     if len(targets) != queries:
         raise UserError(f"{queries} queries but {len(targets)} targets: give one or more a query")
     rows = [np.atleast_1d(np.asarray(target, np.int64)) for target in targets]
