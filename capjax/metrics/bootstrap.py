@@ -5,8 +5,8 @@ Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13. Images are dra
 both systems of a pair are scored on the same draws.
 
 A metric is a function of how often each image is drawn (`measure`), so that one bootstrap serves
-means over images, ratios of sums (BLEU) and counts of distinct things (vocabulary). CIDEr's
-document frequencies stay those of the whole set: they belong to the references.
+means over images and ratios of sums (BLEU); counts of distinct things (vocabulary) go to the
+`jackknife`. CIDEr's document frequencies stay those of the whole set, as its references do.
 
     scores = [evaluate(candidates, references) for candidates in (ours, theirs)]
     measure_difference(scores[0].measures["bleu_4"], scores[1].measures["bleu_4"])
@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from capjax.errors import UserError
+from capjax.metrics import jackknife
 from capjax.metrics.measure import Measure, mean_of
 
 Corpus = Callable[[np.ndarray], float]  # float64 [N], how often each image is drawn -> the value
@@ -48,23 +49,21 @@ def mean_interval(values: Sequence[float] | np.ndarray, **options) -> Interval:
 
 def measure_interval(measure: Measure, **options) -> Interval:
     """The interval of a metric of one system; options as `interval`."""
-    return interval(measure.corpus, len(measure.per_image), centred=measure.distinct, **options)
+    images = len(measure.per_image)
+    if measure.distinct:
+        return _jackknife_interval(measure.corpus, images, **options)
+    return interval(measure.corpus, images, **options)
 
 
 def interval(
     corpus: Corpus,
     images: int,
     *,
-    centred: bool = False,
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
     """The percentile interval of a corpus-level statistic over `images` images.
-
-    centred: shift the draws so that their mean is the value. A drawing repeats images, so a count
-    of distinct things is smaller in nearly every drawing than in the corpus, and the plain
-    percentiles would not hold the value itself.
 
     Raises:
       UserError: no images, fewer than 1 resample, or a confidence outside (0, 1).
@@ -72,8 +71,6 @@ def interval(
     _require(images, confidence, resamples)
     value = float(corpus(np.ones(images)))
     draws = np.array([float(corpus(weights)) for weights in _draws(images, resamples, seed)])
-    if centred:
-        draws += value - draws.mean()
     return Interval(value, *_quantiles(draws, confidence))
 
 
@@ -100,7 +97,9 @@ def measure_difference(first: Measure, second: Measure, **options) -> Difference
             f"{images} values of the first system and {others} of the second:"
             " score both on the same images"
         )
-    return difference(first.corpus, second.corpus, images, centred=first.distinct, **options)
+    if first.distinct:
+        return _jackknife_difference(first.corpus, second.corpus, images, **options)
+    return difference(first.corpus, second.corpus, images, **options)
 
 
 def difference(
@@ -108,7 +107,6 @@ def difference(
     second: Corpus,
     images: int,
     *,
-    centred: bool = False,
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -127,12 +125,38 @@ def difference(
             for weights in _draws(images, resamples, seed)
         ]
     )
-    if centred:
-        draws += value - draws.mean()
     low, high = _quantiles(draws, confidence)
     # One more of each, as if the images as they are had been drawn too: p is never 0.
     one_side = min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0)) + 1
     return Difference(value, low, high, p_value=min(1.0, 2 * one_side / (resamples + 1)))
+
+
+def _jackknife_interval(
+    corpus: Corpus, images: int, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    _require(images, confidence, resamples)
+    value = float(corpus(np.ones(images)))
+    error = jackknife.standard_error(corpus, images, seed)
+    return Interval(value, *jackknife.bounds(value, error, confidence))
+
+
+def _jackknife_difference(
+    first: Corpus,
+    second: Corpus,
+    images: int,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Difference:
+    def corpus(weights: np.ndarray) -> float:
+        return float(first(weights)) - float(second(weights))
+
+    found = _jackknife_interval(
+        corpus, images, confidence=confidence, resamples=resamples, seed=seed
+    )
+    error = jackknife.standard_error(corpus, images, seed)
+    return Difference(*found, jackknife.p_value(found.value, error))
 
 
 def _values(values: Sequence[float] | np.ndarray) -> np.ndarray:

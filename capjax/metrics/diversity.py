@@ -12,8 +12,7 @@ Papers use the same words for different quotients; these are the ones here:
 `self_bleu` has the similarity of an image's captions to each other.
 
 distinct_n, vocabulary and unique_captions depend on how many captions there are: compare only equal
-numbers. A drawing with replacement holds about 63 % of the images, so it finds fewer distinct things
-than the corpus in as many captions: their measures say `distinct`, and `bootstrap` centres them.
+numbers. Their measures say `distinct`: intervals are made by the jackknife.
 
 Legend: N images with one or more captions each, R captions of all images, G distinct n-grams.
 """

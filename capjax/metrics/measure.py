@@ -24,7 +24,8 @@ class Measure:
       per_image: float64 [N].
       corpus: weights float64 [N] -> the value of the corpus in which image i stands weights[i]
         times.
-      distinct: the value counts distinct things, which repeated images do not add to.
+      distinct: the value counts distinct things, to which repeated images add nothing; intervals
+        then leave images out instead of drawing them twice (`jackknife`).
     """
 
     per_image: np.ndarray

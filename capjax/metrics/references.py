@@ -134,7 +134,7 @@ class References:
     def once(self, make: Callable[[References], T]) -> T:
         """make(self), made on the first call only: what a metric prepares from its references.
 
-        `make` must be a function of a module: it is the key.
+        Equal makers are one: give a function of a module, or an object that compares by value.
         """
         if make not in self._prepared:
             self._prepared[make] = make(self)
@@ -151,6 +151,33 @@ class References:
             self.tokenizer(_only_caption(candidates[image_id], image_id)) for image_id in self.ids
         ]
         return Candidates(self, tokens)
+
+    def align_several(self, candidates: Mapping[Hashable, str | Sequence[str]]) -> list[Candidates]:
+        """Tokenises K candidates an image: the first ones of all images, the second ones, ...
+
+        Raises:
+          UserError: as `align`; an image whose candidates are no list of captions, or not as many
+            as those of the others.
+        """
+        _require_same_ids(candidates, self.ids)
+        count, first = None, None
+        for image_id in self.ids:
+            captions = candidates[image_id]
+            if isinstance(captions, str) or not isinstance(captions, Sequence):
+                raise UserError(
+                    f"the candidates of image {image_id!r} are a {type(captions).__name__}: give a"
+                    " list of captions for each image"
+                )
+            if not captions:
+                raise UserError(f"image {image_id!r} has no candidates: give at least one caption")
+            if count is None:
+                count, first = len(captions), image_id
+            if len(captions) != count:
+                raise UserError(
+                    f"image {image_id!r} has {len(captions)} candidates but image {first!r} has"
+                    f" {count}: give every image equally many"
+                )
+        return [self.align({i: candidates[i][k] for i in self.ids}) for k in range(count)]
 
 
 class Candidates:

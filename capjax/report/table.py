@@ -69,7 +69,7 @@ _COLUMNS = {
         _times_100("meteor", "METEOR"),
         _times_100("rouge_l", "ROUGE-L"),
         _times_100("cider", "CIDEr"),
-        _times_100("cider_d", "CIDEr-D"),
+        _times_100("cider_plain", "CIDEr plain"),
         _times_100("spice", "SPICE"),
         *_SPACE_COLUMNS,
         *(
@@ -77,6 +77,18 @@ _COLUMNS = {
             for column in _SPACE_COLUMNS
         ),
         Column("truncated", "truncated", 100, 1, "%"),
+        *(_as_is(f"distinct_{n}", f"distinct-{n}") for n in (1, 2)),
+        *(_as_is(f"div_{n}", f"div-{n}") for n in (1, 2)),
+        Column("vocabulary", "vocabulary", 1, 0),
+        _percent("unique_captions", "unique"),
+        _percent("novelty", "novel"),
+        Column("chair_i", "CHAIR-i", 100, 1, "%"),
+        Column("chair_s", "CHAIR-s", 100, 1, "%"),
+        _percent("object_recall", "object recall"),
+        *(Column(name, name, 1, 1) for name in ("words", "words_sd")),
+        *(Column(name, name, 1, 1) for name in ("characters", "characters_sd")),
+        *(Column(f"self_bleu_{n}", f"self-BLEU-{n}", 100, 1, "×100") for n in (1, 2, 3, 4)),
+        *(Column(f"mbleu_{n}", f"mBLEU-{n}", 100, 1, "×100") for n in (1, 2, 3, 4)),
     )
 }
 # Shown where nothing is asked for: the columns of the paper's Table 1, in its order, and whether

@@ -12,7 +12,9 @@ from capjax.metrics.bootstrap import (
     measure_difference,
     measure_interval,
 )
-from capjax.metrics.measure import Measure
+from capjax.metrics.diversity import caption_sets, vocabulary
+from capjax.metrics.jackknife import standard_error
+from capjax.metrics.measure import Measure, mean_of
 
 
 def test_the_interval_of_a_mean_is_near_the_normal_one():
@@ -77,21 +79,56 @@ def test_corpus_bleu_is_resampled_by_its_counts():
     assert measure_difference(good.measures["bleu_4"], measure, resamples=100).low > 0
 
 
-def test_a_count_of_distinct_things_is_centred():
+def test_a_count_of_distinct_things_is_not_bootstrapped():
     images = 200
     distinct = Measure(
         np.ones(images), lambda weights: float(np.count_nonzero(weights)), distinct=True
     )
     got = measure_interval(distinct)
-    assert got.low < got.value == images < got.high
-    # Uncentred, a drawing holds about 63% of the images and the interval misses the value.
+    assert got.low <= got.value == images <= got.high
+    # A drawing holds about 63% of the images, and the bootstrap's interval misses the value.
     assert interval(distinct.corpus, images).high < 0.75 * images
     half = Measure(
         np.ones(images),
         lambda weights: float(np.count_nonzero(weights[: images // 2])),
         distinct=True,
     )
-    assert measure_difference(distinct, half).low > 90
+    assert measure_difference(distinct, half).low > 80
+
+
+def test_the_jackknife_gives_the_standard_error_of_a_mean():
+    values = np.random.default_rng(5).normal(size=150)
+    error = standard_error(mean_of(values).corpus, 150, seed=0)  # one image a group
+    assert error == pytest.approx(values.std(ddof=1) / np.sqrt(150))
+    as_counts = Measure(values, mean_of(values).corpus, distinct=True)
+    got, expected = measure_interval(as_counts), mean_interval(values, resamples=4000)
+    assert got == pytest.approx(expected, abs=0.03)
+
+
+def test_the_interval_of_a_vocabulary_holds_what_other_samples_have():
+    # Words as frequent as 1 / rank; an image has 8 of them.
+    generator = np.random.default_rng(6)
+    chance = 1 / np.arange(1, 3001)
+    samples = generator.choice(3000, size=(120, 300, 8), p=chance / chance.sum())
+    sizes = [len(np.unique(sample)) for sample in samples]
+    hits = []
+    for sample in samples[:20]:
+        found = vocabulary(caption_sets([[list(map(str, words))] for words in sample]))
+        got = measure_interval(found)
+        assert got.value == len(np.unique(sample))
+        hits.append(got.low <= np.mean(sizes) <= got.high)
+        assert got.high - got.low < 6 * np.std(sizes)
+    assert np.mean(hits) >= 0.85
+
+
+def test_vocabularies_are_compared_on_the_same_images():
+    generator = np.random.default_rng(7)
+    words = generator.integers(5000, size=(400, 8))
+    few = vocabulary(caption_sets([[list(map(str, w % 300))] for w in words]))
+    many = vocabulary(caption_sets([[list(map(str, w))] for w in words]))
+    assert measure_difference(many, few).low > 1000
+    assert measure_difference(many, few).p_value < 1e-6
+    assert measure_difference(many, many) == (0, 0, 0, 1)
 
 
 @pytest.mark.parametrize(

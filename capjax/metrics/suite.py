@@ -1,0 +1,142 @@
+"""Every metric of caption files by its name: what `capjax.score` offers.
+
+Beyond `METRICS`, which need candidates and references alone:
+  tuple_f     F-score of scene-graph tuples, called tuple_f[parser]; needs a parser
+  spider      the mean of CIDEr-D and tuple_f, called spider[parser], never SPIDEr; needs a parser
+  chair       chair_i, chair_s, object_recall; needs the objects of each picture
+  diversity   distinct n-grams, vocabulary, unique captions; novelty with training captions
+  lengths     words and characters a caption
+  self_bleu   likeness of an image's candidates, self_bleu_n and mbleu_n; needs several
+
+An image may have several candidates, equally many each. Metrics of one caption are then computed
+for the first candidates of all images, for the second ones, and so on; of an image's K values the
+largest, smallest or mean is picked (`cider_max`). spider picks the candidate first: spider_max
+comes with its parts at that candidate.
+
+Legend: N images, K candidates of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from capjax.errors import UserError
+from capjax.metrics import METRICS, Candidates, Metric, References, Scores
+from capjax.metrics.chair import chair
+from capjax.metrics.cider import cider
+from capjax.metrics.diversity import diversity, length_measures
+from capjax.metrics.measure import Measure, mean_of
+from capjax.metrics.object_words import ObjectVocabulary
+from capjax.metrics.references import Tokens
+from capjax.metrics.scene_graph import Parser
+from capjax.metrics.self_bleu import mbleu, self_bleu
+from capjax.metrics.spider import StandIn, best_of, measure, spider_max, values_of
+from capjax.metrics.tuple_f import tuple_f
+
+ALL = (*METRICS, "tuple_f", "spider", "chair", "diversity", "lengths", "self_bleu")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Metrics by name, and what some of them need.
+
+    Attributes:
+      metrics: some of `ALL`.
+      parser: of scene graphs.
+      objects: the vocabulary and, in the order of the references, the true objects of each image.
+      training: the tokens of the training captions.
+      pick: max, min or mean of several candidates.
+    """
+
+    metrics: Sequence[str]
+    parser: Parser | None = None
+    objects: tuple[ObjectVocabulary, list[set[str]]] | None = None
+    training: Sequence[Tokens] | None = None
+    pick: str | None = None
+
+    def __post_init__(self):
+        """Raises UserError for an unknown metric, or one that lacks what it needs."""
+        for name in self.metrics:
+            if name not in ALL:
+                raise UserError(f"unknown metric {name!r}: there are {', '.join(ALL)}")
+            if name in ("tuple_f", "spider") and self.parser is None:
+                raise UserError(f"{name} needs a scene-graph parser: name one")
+            if name == "chair" and self.objects is None:
+                raise UserError("chair needs an object vocabulary: give its file")
+
+    def score(
+        self,
+        candidates: Mapping[Hashable, Sequence[str]],
+        references: References,
+        done: Callable[[str], object] = lambda name: None,
+    ) -> Scores:
+        """All metrics of {image id: its candidates}; `done` hears the name of each when it is made.
+
+        Raises:
+          UserError: ids that do not match, images with different numbers of candidates, several
+            candidates without a `pick`, or one where several are needed.
+        """
+        columns = references.align_several(candidates)
+        if len(columns) > 1 and self.pick is None and set(self.metrics) - _OF_SETS:
+            raise UserError(
+                f"images have {len(columns)} candidates: say whether the max, min or mean of their"
+                " values is wanted"
+            )
+        measures: dict[str, Measure] = {}
+        for name in self.metrics:
+            if name in _OF_SETS:
+                measures |= self._of_set(name, columns, [candidates[i] for i in references.ids])
+            elif len(columns) == 1:
+                measures |= self._of_one(name)(columns[0])
+            elif name == "spider" and self.pick == "max":
+                measures |= self._spider_max(columns)
+            else:
+                measures |= _picked(self._of_one(name), columns, self.pick)
+            done(name)
+        return Scores(references.ids, measures)
+
+    def _of_one(self, name: str) -> Metric:
+        """A metric of one candidate an image."""
+        if name == "tuple_f":
+            return lambda one: {f"tuple_f[{self.parser.name}]": tuple_f(one, self.parser)}
+        if name == "spider":
+            return lambda one: measure(
+                cider(one), StandIn(self.parser.name, tuple_f(one, self.parser).per_image)
+            )
+        if name == "chair":
+            vocabulary, truth = self.objects
+            return lambda one: chair(one.tokens, truth, vocabulary).measures
+        return METRICS[name]
+
+    def _of_set(
+        self, name: str, columns: Sequence[Candidates], captions: Sequence[Sequence[str]]
+    ) -> dict[str, Measure]:
+        """A metric of all candidates of an image together."""
+        if name == "lengths":
+            return length_measures(captions)
+        tokens = [list(of_image) for of_image in zip(*(c.tokens for c in columns), strict=True)]
+        if name == "diversity":
+            return diversity(tokens, self.training)
+        return self_bleu(tokens) | mbleu(tokens)
+
+    def _spider_max(self, columns: Sequence[Candidates]) -> dict[str, Measure]:
+        half = values_of(columns, partial(tuple_f, parser=self.parser))
+        return spider_max(values_of(columns, cider), StandIn(self.parser.name, half)).measures()
+
+
+_OF_SETS = {"diversity", "lengths", "self_bleu"}
+
+
+def _picked(metric: Metric, columns: Sequence[Candidates], pick: str) -> dict[str, Measure]:
+    """The value of each image picked from those of its candidates; means over images."""
+    of_each = [metric(column) for column in columns]
+    return {
+        f"{name}_{pick}": mean_of(
+            best_of(np.stack([measures[name].per_image for measures in of_each], axis=1), pick)
+        )
+        for name in of_each[0]
+    }
