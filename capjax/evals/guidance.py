@@ -143,9 +143,7 @@ class Evaluator:
         texts = [caption.text for caption in captions]
         scores = evaluate(dict(zip(keys, texts, strict=True)), self._references)
         row: dict[str, Any] = dict(scores.metrics)
-        per_picture = {
-            name: np.array([scores.per_image[key][name] for key in keys]) for name in scores.metrics
-        }
+        per_picture = {name: measure.per_image for name, measure in scores.measures.items()}
         for prefix, space in spaces.items():
             values, found = space.score(texts)
             per_picture |= {prefix + name: value for name, value in values.items()}

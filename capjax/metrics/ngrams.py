@@ -38,9 +38,13 @@ def count_ngrams(
     sentences: Sequence[Sequence[str]], vocabulary: dict[str, int] | None = None
 ) -> NGrams:
     """Counts the n-grams of `sentences`; words beyond `vocabulary` are numbered after its own."""
-    sentences = _without_inner_blanks(sentences)
+    distinct = dict.fromkeys(chain.from_iterable(sentences))
+    several = {token for token in distinct if len(token.split()) != 1}
+    if several:
+        sentences = _without_inner_blanks(sentences, several)
+        distinct = dict.fromkeys(chain.from_iterable(sentences))
     vocabulary = dict(vocabulary or {})
-    for word in dict.fromkeys(chain.from_iterable(sentences)):
+    for word in distinct:
         vocabulary.setdefault(word, len(vocabulary))
     lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
     total = int(lengths.sum())
@@ -119,11 +123,10 @@ def find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.where(keys[row] == wanted, row, -1)
 
 
-def _without_inner_blanks(sentences: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+def _without_inner_blanks(
+    sentences: Sequence[Sequence[str]], several: set[str]
+) -> Sequence[Sequence[str]]:
     """BLEU and CIDEr split joined tokens at any white space: to them "1 1/2" is two words."""
-    several = {token for token in set(chain.from_iterable(sentences)) if len(token.split()) != 1}
-    if not several:
-        return sentences
     return [
         sentence if several.isdisjoint(sentence) else " ".join(sentence).split()
         for sentence in sentences

@@ -55,6 +55,14 @@ def tokenize(caption: str, following: str = "") -> list[str]:
         with contextlib.suppress(KeyError):  # every word is known: one look-up each
             tokens = [token for chunk in chunks for token in _words[chunk]]
             return tokens + _endings[last]
+        tokens = []
+        for chunk in chunks:
+            if not _PLAIN(chunk):
+                break
+            tokens += _words.get(chunk) or _remember(_words, chunk, " ")
+        else:
+            if _PRINTABLE(last):
+                return tokens + _remember(_endings, last, "\n")
     return _tokenize_with_context(caption, following)
 
 
