@@ -19,6 +19,7 @@ from capjax.errors import UserError
 from capjax.metrics import bleu, cider, rouge
 from capjax.metrics.document_frequency import DocumentFrequencies
 from capjax.metrics.measure import Measure, mean_of
+from capjax.metrics.meteor import meteor
 from capjax.metrics.ptb import tokenize
 from capjax.metrics.references import Candidates, References
 
@@ -72,6 +73,7 @@ METRICS: dict[str, Metric] = {
     "rouge_l": _mean("rouge_l", rouge.rouge_l),
     "cider": _mean("cider", cider.cider),
     "cider_plain": _mean("cider_plain", cider.cider_plain),
+    "meteor": lambda candidates: {"meteor": meteor(candidates)},
 }
 
 

