@@ -10,7 +10,7 @@ printed times 100.
 
 metrics:
   bleu rouge_l cider cider_plain   from captions alone; cider is coco-caption's (CIDEr-D)
-  meteor      METEOR 1.5; needs pip install 'capjax[meteor]'
+  meteor      METEOR 1.5; needs pip install pycocoevalcap
   tuple_f     F-score of scene-graph tuples, SPICE's scoring on another parser; needs --parser
   spider      mean of cider and tuple_f (not SPIDEr, which needs SPICE); needs --parser
   chair       objects that are not in the picture; needs --objects

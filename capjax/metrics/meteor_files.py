@@ -1,8 +1,8 @@
 """Where METEOR's published data files are: inside an installed pycocoevalcap, or in a folder given.
 
 METEOR 1.5 comes as a jar (a zip that also holds word lists and WordNet 3.0) with a paraphrase table
-beside it. Neither is part of capjax; `pip install 'capjax[meteor]'` brings pycocoevalcap, which
-carries both. They are read as data: no Java, and pycocoevalcap itself is never imported.
+beside it. Neither is part of capjax; `pip install pycocoevalcap` (the extra `meteor`) brings both.
+They are read as data: no Java, and pycocoevalcap itself is never imported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def folder() -> pathlib.Path:
         if package is None or not package.submodule_search_locations:
             raise UserError(
                 "METEOR and the synonyms of tuple_f need the METEOR 1.5 data files:"
-                f" run pip install 'capjax[meteor]', or set {FOLDER_VARIABLE} to their folder"
+                f" run pip install pycocoevalcap, or set {FOLDER_VARIABLE} to their folder"
             )
         found = pathlib.Path(package.submodule_search_locations[0]) / "meteor"
         remedy = "run pip install --force-reinstall pycocoevalcap"
