@@ -108,5 +108,5 @@ def test_damaged_files_are_named(tmp_path, monkeypatch):
 def test_without_the_package_the_remedy_is_named(monkeypatch):
     monkeypatch.delenv(meteor_files.FOLDER_VARIABLE, raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'capjax\[meteor\]'"):
+    with pytest.raises(UserError, match="run pip install pycocoevalcap"):
         meteor_files.folder()
