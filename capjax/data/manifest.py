@@ -4,7 +4,8 @@ One record a line:
 
     {"image": "dog.jpg", "captions": ["a dog runs .", "a brown dog"]}
 
-`caption` (one string) may stand in place of `captions`. `image` is a file below the manifest's
+`caption` (one string) may stand in place of `captions`, or the name of a class as `label`: such a
+record has no captions, which is enough to classify it, but not to train on it. `image` is a file below the manifest's
 folder (or below `image_root`); where the line has a `shard`, that names an uncompressed tar in the
 same place and `image` a member of it. `key` or `id` names the record, by default the image does.
 Every other field stays with the record. Blank lines are allowed.
@@ -221,6 +222,9 @@ def _captions(fields: dict[str, Any]) -> list[str]:
         raise ValueError("has both 'caption' and 'captions'; keep one")
     if "caption" in fields:
         return [_string(fields, "caption")]
+    if "captions" not in fields and "label" in fields:
+        _string(fields, "label")
+        return []
     if "captions" not in fields:
         raise ValueError("lacks the field 'captions'")
     captions = fields["captions"]

@@ -46,6 +46,8 @@ BAD_LINES = {
     "list": ("[1, 2]", "is a JSON list, not an object"),
     "no image": ({"captions": ["a"]}, "lacks the field 'image'"),
     "no captions": ({"image": "good.png"}, "lacks the field 'captions'"),
+    "empty label": ({"image": "good.png", "label": " "}, "has an empty 'label'"),
+    "label type": ({"image": "good.png", "label": 3}, "has 'label' of type int, not a string"),
     "both": ({"image": "good.png", "captions": ["a"], "caption": "a"}, "has both"),
     "image type": ({"image": 3, "captions": ["a"]}, "has 'image' of type int, not a string"),
     "captions type": ({"image": "good.png", "captions": "a"}, "has 'captions' of type str, not a"),
@@ -276,3 +278,18 @@ def test_what_an_opened_source_keeps_is_small(tmp_path):
     """36 bytes a record, so that millions of lines fit and travel to workers."""
     path = write(tmp_path, *({**GOOD, "key": f"record {i}"} for i in range(5000)))
     assert len(pickle.dumps(Source(path))) < 5000 * 40
+
+
+def test_a_class_name_stands_in_place_of_captions(tmp_path):
+    both = {**OTHER, "label": "wall"}
+    source = Source(write(tmp_path, {"image": "good.png", "label": "a red wall"}, both))
+    assert [source[i]["label"] for i in range(2)] == ["a red wall", "wall"]
+    assert [source[i]["captions"] for i in range(2)] == [[], ["a blue wall"]]
+    assert source.captions(0) == []
+
+
+def test_the_real_labelled_pack(shared):
+    source = Source(shared / "data" / "cifar10_sample" / "labels.jsonl")
+    assert len(source) == 2000
+    assert len({source[i]["label"] for i in range(0, 2000, 50)}) == 10
+    assert source[7]["image"].shape == (32, 32, 3)
