@@ -10,9 +10,10 @@ every field of the training loop with its default, and sets what differs:
         ...
         return config
 
-Sections `model`, `task`, `data.train` and each of `evals` name a module by import path (`name`;
-evaluators say `type`), and everything else in them goes to the constructor (`instantiate`). The
-other sections are fixed: a field that `base()` does not have is a mistake and is reported.
+Sections `model`, `task`, `tokenizer`, `data.train` and each of `evals` name a module by import path
+(`name`; evaluators say `type`), and everything else in them goes to the constructor
+(`instantiate`). The other sections are fixed: a field that `base()` does not have is a mistake and
+is reported.
 
 Raises `UserError` for every mistake: a missing file, an unknown field, a value of a wrong type.
 """
@@ -57,6 +58,7 @@ def base() -> ConfigDict:
     config.task = ConfigDict({"name": ""})
     config.tokenizer = ConfigDict(
         {
+            "name": "capjax.data.tokenizer",  # another kind replaces the section as a whole
             "vocab_size": 4096,  # at most: small sets of captions have fewer pieces
             "max_length": 64,  # tokens, BOS and EOS included
             "lowercase": True,

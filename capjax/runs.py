@@ -1,7 +1,7 @@
 """A run directory: what a training run leaves there, and how it is opened for inference.
 
     config.json       the config, complete
-    tokenizer.model   SentencePiece
+    tokenizer.model   the bytes from which the tokenizer is made again
     metrics.jsonl     see `capjax.logs`
     checkpoints/      see `capjax.checkpoint`
 
@@ -12,6 +12,7 @@ not belong together.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from capjax import config as config_lib
+from capjax import special_tokens
 from capjax.checkpoint import Checkpoints, replicated
-from capjax.data import tokenizer as tokenizer_lib
-from capjax.data.tokenizer import Tokenizer
+from capjax.data.token_rows import TokenRows, read_model
 from capjax.errors import UserError
 from capjax.train_step import rng_for
 from capjax.whole_file import whole_file
@@ -52,7 +53,7 @@ class Run:
     """A trained model, ready to be applied."""
 
     config: ConfigDict
-    tokenizer: Tokenizer
+    tokenizer: TokenRows
     model: Any
     params: Any  # nested dict of arrays, on the first device
     step: int
@@ -66,7 +67,7 @@ def open_run(directory: Path | str, step: int | None = None, use_ema: bool = Tru
     """
     directory = Path(directory)
     config = read_config(directory)
-    tokenizer = Tokenizer(directory / TOKENIZER, config.tokenizer.max_length)
+    tokenizer = open_tokenizer(directory, config)
     model = make_model(config, tokenizer)
     task = make_task(config, model)
     shapes = jax.eval_shape(task.init, rng_for(0, "init"))
@@ -79,7 +80,7 @@ def open_run(directory: Path | str, step: int | None = None, use_ema: bool = Tru
 def load_params(
     directory: Path,
     abstract: Any,
-    tokenizer: Tokenizer,
+    tokenizer: TokenRows,
     step: int | None = None,
     use_ema: bool = True,
 ) -> tuple[Any, int]:
@@ -105,10 +106,20 @@ def read_config(directory: Path) -> ConfigDict:
             f"{str(directory)!r} is not a run directory: it holds no {CONFIG}; "
             "give the --workdir of a training run"
         )
-    return config_lib.from_json(path.read_text())
+    config = config_lib.from_json(path.read_text())
+    if "name" not in config.tokenizer:  # of a time when there was one kind of tokenizer
+        with config.unlocked():
+            config.tokenizer.name = config_lib.base().tokenizer.name
+    return config
 
 
-def check_tokenizer(directory: Path, tokenizer: Tokenizer, host: dict[str, Any]) -> None:
+def open_tokenizer(directory: Path, config: ConfigDict) -> TokenRows:
+    """The tokenizer of the run in `directory`, from the bytes that the run keeps."""
+    model = read_model(directory / TOKENIZER)
+    return config_lib.instantiate(config.tokenizer, "reopen", where="config.tokenizer", model=model)
+
+
+def check_tokenizer(directory: Path, tokenizer: TokenRows, host: dict[str, Any]) -> None:
     """Raises UserError unless the checkpoint was trained with this tokenizer."""
     if host["tokenizer"] != tokenizer.fingerprint:
         raise UserError(
@@ -117,11 +128,12 @@ def check_tokenizer(directory: Path, tokenizer: Tokenizer, host: dict[str, Any])
         )
 
 
-def prepare(directory: Path, config: ConfigDict, source: Any, started: bool) -> Tokenizer:
+def prepare(directory: Path, config: ConfigDict, source: Any, started: bool) -> TokenRows:
     """Writes the config and the tokenizer, or checks them if the run has `started`.
 
     A run has started once it has a checkpoint: before, a config may be mended and tried again.
-    The tokenizer is that of `config.init_from`, or trained on the captions of `source`.
+    The tokenizer is that of `config.init_from`, or made anew; if its kind is trained, then on the
+    captions of `source`.
     """
     if started:
         _check_same(directory, config)
@@ -132,12 +144,12 @@ def prepare(directory: Path, config: ConfigDict, source: Any, started: bool) -> 
             _write(directory / TOKENIZER, _new_tokenizer(config, source))
     except OSError as error:
         raise UserError(f"cannot write to {str(directory)!r}: {error.strerror}") from error
-    return Tokenizer(directory / TOKENIZER, config.tokenizer.max_length)
+    return open_tokenizer(directory, config)
 
 
-def make_model(config: ConfigDict, tokenizer: Tokenizer) -> Any:
+def make_model(config: ConfigDict, tokenizer: TokenRows) -> Any:
     """The model of the config, for this tokenizer's vocabulary."""
-    return config_lib.instantiate(
+    model = config_lib.instantiate(
         config.model,
         "Model",
         where="config.model",
@@ -145,6 +157,16 @@ def make_model(config: ConfigDict, tokenizer: Tokenizer) -> Any:
         max_length=tokenizer.max_length,
         image_size=config.data.image_size,
     )
+    special = tokenizer.special_tokens
+    if special_tokens.of(model) == special:
+        return model
+    if not hasattr(model, "special_tokens"):
+        raise UserError(
+            f"the model {config.model.name} has no field special_tokens, so it cannot read rows "
+            f"of {config.tokenizer.name}, which begin with {special.bos} and end with "
+            f"{special.eos}: choose another model or tokenizer"
+        )
+    return model.clone(special_tokens=special)
 
 
 def make_task(config: ConfigDict, model: Any) -> Any:
@@ -164,27 +186,40 @@ def _check_same(directory: Path, config: ConfigDict) -> None:
 
 def _new_tokenizer(config: ConfigDict, source: Any) -> bytes:
     if config.init_from:
-        return _tokenizer_of(Path(config.init_from), config)
-    settings = config.tokenizer
-    # Spread over the whole set: sources are often sorted.
-    count = min(len(source), settings.num_records)
-    indices = np.linspace(0, len(source) - 1, count).round().astype(int) if count else []
-    captions = (caption for index in indices for caption in source.captions(int(index)))
-    return tokenizer_lib.train(
-        captions, settings.vocab_size, settings.max_length, settings.lowercase
-    ).model
+        return _tokenizer_of(Path(config.init_from), config, source)
+    return _make_tokenizer(config, source).model
 
 
-def _tokenizer_of(directory: Path, config: ConfigDict) -> bytes:
+def _make_tokenizer(config: ConfigDict, source: Any) -> TokenRows:
+    def captions(num_records: int) -> Iterator[str]:
+        # Spread over the whole set: sources are often sorted.
+        count = min(len(source), num_records)
+        indices = np.linspace(0, len(source) - 1, count).round().astype(int) if count else []
+        return (caption for index in indices for caption in source.captions(int(index)))
+
+    return config_lib.instantiate(
+        config.tokenizer, "make", where="config.tokenizer", captions=captions
+    )
+
+
+def _tokenizer_of(directory: Path, config: ConfigDict, source: Any) -> bytes:
     """The tokenizer of the run to start from, which must be what the config asks for."""
-    before = read_config(directory).tokenizer
-    changed = config_lib.differences(before, config.tokenizer, ignore=("num_records",))
+    before = read_config(directory)
+    changed = config_lib.differences(
+        before.tokenizer, config.tokenizer, ignore=("num_records", "path")
+    )
+    tokenizer = open_tokenizer(directory, before)
+    path = config.tokenizer.get("path", "")
+    # The vocabulary may lie elsewhere by now; another file must not be passed over in silence.
+    moved = not changed and path and path != before.tokenizer.get("path", "")
+    if moved and _make_tokenizer(config, source).fingerprint != tokenizer.fingerprint:
+        changed = [f"path: {path!r} holds another vocabulary"]
     if changed:
         raise UserError(
             f"config.tokenizer differs from that of config.init_from={str(directory)!r} "
             f"({'; '.join(changed)}): parameters can only be taken over with their tokenizer"
         )
-    return Tokenizer(directory / TOKENIZER, config.tokenizer.max_length).model
+    return tokenizer.model
 
 
 def _write(path: Path, data: bytes) -> None:

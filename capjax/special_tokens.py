@@ -1,6 +1,41 @@
-"""The four tokens that every vocabulary of capjax begins with."""
+"""The special tokens of a vocabulary: their ids, and what they say about a row of tokens.
+
+A run's own SentencePiece vocabulary begins with the four constants below. Published vocabularies
+have others (CLIP begins with 49406, ends with 49407 and pads with 0, which is also its word "!"),
+so models, tasks and decoding read them from `SpecialTokens`: a tokenizer has one, hands it to the
+model that is made for it, and `of(model)` finds it there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 PAD_ID = 0  # after EOS, to the length of the batch
 BOS_ID = 1  # read first, never written
 EOS_ID = 2  # ends a caption
 UNK_ID = 3  # a piece that the tokenizer does not know
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Ids of one vocabulary; hashable, so that it can be a field of a Flax module."""
+
+    pad: int = PAD_ID
+    bos: int = BOS_ID
+    eos: int = EOS_ID
+    never_written: tuple[int, ...] = (PAD_ID, BOS_ID, UNK_ID)  # not words: no caption holds them
+
+    def until_end(self, tokens: Any) -> Any:
+        """int [...,L] of NumPy or JAX -> bool [...,L]: True up to the first EOS, it included.
+
+        Not "what is no padding": a vocabulary may pad with an id that is also a word. A row
+        without EOS is True throughout.
+        """
+        is_end = tokens == self.eos
+        return is_end.cumsum(-1) - is_end == 0
+
+
+def of(model: Any) -> SpecialTokens:
+    """The model's field `special_tokens`; without one, those of a run's own vocabulary."""
+    return getattr(model, "special_tokens", SpecialTokens())

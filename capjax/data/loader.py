@@ -23,7 +23,7 @@ import numpy as np
 
 from capjax.data import images
 from capjax.data.skips import SkipBudget
-from capjax.data.tokenizer import Tokenizer
+from capjax.data.token_rows import TokenRows
 from capjax.errors import BadRecord, UserError
 
 _MAX_TRIES = 100  # draws at one position before the source counts as unusable
@@ -39,7 +39,7 @@ class Examples:
     def __init__(
         self,
         source: Any,
-        tokenizer: Tokenizer,
+        tokenizer: TokenRows,
         *,
         seed: int,
         batch_size: int,

@@ -5,10 +5,10 @@ One record a line:
     {"image": "dog.jpg", "captions": ["a dog runs .", "a brown dog"]}
 
 `caption` (one string) may stand in place of `captions`, or the name of a class as `label`: such a
-record has no captions, which is enough to classify it, but not to train on it. `image` is a file below the manifest's
-folder (or below `image_root`); where the line has a `shard`, that names an uncompressed tar in the
-same place and `image` a member of it. `key` or `id` names the record, by default the image does.
-Every other field stays with the record. Blank lines are allowed.
+record has no captions, which is enough to classify it, but not to train on it. `image` is a file
+below the manifest's folder (or below `image_root`); where the line has a `shard`, that names an
+uncompressed tar in the same place and `image` a member of it. `key` or `id` names the record, by
+default the image does. Every other field stays with the record. Blank lines are allowed.
 
 On opening, every line is checked without decoding a picture. The manifest then remains its own
 store: an opened source holds where each line and each picture begins, 36 bytes a record, and reads

@@ -1,39 +1,56 @@
 """Captions to token ids and back: SentencePiece, trained by a run on its own captions.
 
-A caption of n pieces becomes int32 [L]: BOS w1 .. wn EOS PAD .. PAD, with L = `max_length`, so at
-most L - 2 pieces fit. Case folding and the Unicode normalisation NFKC are part of the model's own
-bytes: text is treated in training and in use alike.
+Case folding and the Unicode normalisation NFKC are part of the model's own bytes: text is treated
+in training and in use alike. Rows and the errors of using them: `capjax.data.token_rows`.
 
 Source: Kudo and Richardson 2018 (SentencePiece), with the byte-pair merges of Sennrich et al. 2016.
-Raises `UserError` for an empty caption, a value that is no text, or a caption that is too long.
+Raises `UserError` for bytes that are no SentencePiece model, or captions that give no vocabulary.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
-
+from capjax.data.token_rows import (
+    CaptionTooLong,
+    TokenRows,
+    check_max_length,
+    checked,
+    read_model,
+    valid,
+)
 from capjax.errors import UserError
-from capjax.special_tokens import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from capjax.special_tokens import BOS_ID, EOS_ID, PAD_ID, UNK_ID, SpecialTokens
+
+__all__ = ["CaptionTooLong", "Tokenizer", "make", "reopen", "train"]
 
 
-class CaptionTooLong(UserError):
-    """A caption with more pieces than the limit leaves room for."""
+def make(
+    captions: Callable[[int], Iterable[str]],
+    *,
+    vocab_size: int,
+    max_length: int,
+    lowercase: bool = True,
+    num_records: int = 20_000,
+) -> Tokenizer:
+    """A tokenizer trained on the captions of `num_records` records, captions(num_records)."""
+    return train(captions(num_records), vocab_size, max_length, lowercase)
 
 
-class Tokenizer:
+def reopen(model: bytes, *, max_length: int, **trained_with: object) -> Tokenizer:
+    """What `make` made: the other fields are part of the model's bytes."""
+    return Tokenizer(model, max_length)
+
+
+class Tokenizer(TokenRows):
     """A trained SentencePiece model and the length of its rows."""
 
+    special_tokens = SpecialTokens()
+
     def __init__(self, model: bytes | str | Path, max_length: int):
-        if max_length < 3:
-            raise UserError(f"max_length={max_length} leaves no room for a word: use at least 3")
-        if not isinstance(model, bytes):
-            model = _read(Path(model))
-        self._start(model, max_length)
+        self._start(read_model(model), check_max_length(max_length))
 
     def _start(self, model: bytes, max_length: int) -> None:
         # Imported here: not every program that reads a config needs the library.
@@ -51,55 +68,13 @@ class Tokenizer:
         """How many ids there are, the special ones included."""
         return self._pieces.get_piece_size()
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the model's bytes: equal exactly if two tokenizers give equal ids."""
-        return hashlib.sha256(self.model).hexdigest()
+    def ids(self, caption: str) -> list[int]:
+        """The caption's pieces, however many, without BOS and EOS."""
+        return self._pieces.encode(valid(caption))
 
-    def encode(self, caption: str, truncate: bool = False) -> np.ndarray:
-        """int32 [L]. Too many pieces: `CaptionTooLong`, or cut before EOS with `truncate`."""
-        if not isinstance(caption, str):
-            raise UserError(f"a caption must be text, not {type(caption).__name__}")
-        pieces = self._pieces.encode(caption)
-        if not pieces:
-            raise UserError("the caption is empty")
-        limit = self.max_length - 2
-        if len(pieces) > limit and not truncate:
-            raise CaptionTooLong(
-                f"the caption has {len(pieces)} tokens and tokenizer.max_length={self.max_length} "
-                f"leaves room for {limit}: raise it, or choose data.long_captions='truncate'"
-            )
-        row = np.full(self.max_length, PAD_ID, np.int32)
-        pieces = pieces[:limit]
-        row[0] = BOS_ID
-        row[1 : 1 + len(pieces)] = pieces
-        row[1 + len(pieces)] = EOS_ID
-        return row
-
-    def encode_batch(self, captions: Sequence[str], truncate: bool = False) -> np.ndarray:
-        """int32 [B,L], a row for each caption."""
-        if not captions:
-            return np.zeros((0, self.max_length), np.int32)
-        return np.stack([self.encode(caption, truncate) for caption in captions])
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text before the first EOS; special tokens leave no trace."""
-        pieces = []
-        for token in map(int, ids):
-            if token == EOS_ID:
-                break
-            if not 0 <= token < self.vocab_size:
-                raise UserError(
-                    f"token id {token} is outside the vocabulary of {self.vocab_size}: "
-                    "the ids come from another tokenizer"
-                )
-            if token not in (PAD_ID, BOS_ID):
-                pieces.append(token)
-        return self._pieces.decode(pieces)
-
-    def save(self, path: Path | str) -> None:
-        """Writes the model's bytes; `Tokenizer(path, max_length)` reads them."""
-        Path(path).write_bytes(self.model)
+    def text(self, ids: list[int]) -> str:
+        """The text of pieces."""
+        return self._pieces.decode(ids)
 
     # The SentencePiece object lives in C++: worker processes rebuild it from the bytes.
     def __getstate__(self) -> dict:
@@ -124,7 +99,7 @@ def train(
     import sentencepiece
 
     model = io.BytesIO()
-    sentences = _checked(captions)
+    sentences = [valid(caption) for caption in checked(captions)]
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(sentences),
@@ -151,23 +126,3 @@ def train(
     if path is not None:
         tokenizer.save(path)
     return tokenizer
-
-
-def _checked(captions: Iterable[str]) -> list[str]:
-    """The captions that hold a word; UserError for one that is not text or if none is left."""
-    kept = []
-    for caption in captions:
-        if not isinstance(caption, str):
-            raise UserError(f"a caption must be text, not {type(caption).__name__}")
-        if caption.strip():
-            kept.append(caption)
-    if not kept:
-        raise UserError("cannot train a tokenizer: there are no captions")
-    return kept
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read the tokenizer {str(path)!r}: {error.strerror}") from error

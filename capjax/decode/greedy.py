@@ -19,10 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from capjax import special_tokens
 from capjax.decode.guidance import check_scale, guide
-from capjax.special_tokens import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-
-NEVER_WRITTEN = (PAD_ID, BOS_ID, UNK_ID)  # not words: guidance must not extrapolate to them
 
 
 class Generation(NamedTuple):
@@ -68,7 +66,9 @@ def greedy(
 def _greedy(model: nn.Module, guided: bool, params, context, unconditional, scales) -> Generation:
     batch, branches = context.shape[0], 2 if guided else 1
     steps = model.max_length - 1
-    written = jnp.zeros(model.vocab_size).at[jnp.array(NEVER_WRITTEN)].set(-jnp.inf)
+    special = special_tokens.of(model)
+    # Guidance must not extrapolate to what is no word.
+    written = jnp.zeros(model.vocab_size).at[jnp.array(special.never_written)].set(-jnp.inf)
 
     def apply(method, *args):
         return model.apply({"params": params}, *args, method=method)
@@ -87,11 +87,11 @@ def _greedy(model: nn.Module, guided: bool, params, context, unconditional, scal
         score, conditional, state = scores(loop.last, loop.position, loop.state)
         choice = jnp.argmax(score + written, -1).astype(jnp.int32)
         log_prob = jnp.take_along_axis(jax.nn.log_softmax(conditional), choice[:, None], 1)[:, 0]
-        choice = jnp.where(loop.ended, PAD_ID, choice)
+        choice = jnp.where(loop.ended, special.pad, choice)
         return _Loop(
             position=loop.position + 1,
             last=choice,
-            ended=loop.ended | (choice == EOS_ID),
+            ended=loop.ended | (choice == special.eos),
             tokens=loop.tokens.at[:, loop.position].set(choice),
             log_prob=loop.log_prob + jnp.where(loop.ended, 0.0, log_prob),
             state=state,
@@ -103,9 +103,9 @@ def _greedy(model: nn.Module, guided: bool, params, context, unconditional, scal
         rows = both.reshape(2 * batch, *context.shape[1:])
     loop = _Loop(
         position=jnp.int32(0),
-        last=jnp.full(batch, BOS_ID, jnp.int32),
+        last=jnp.full(batch, special.bos, jnp.int32),
         ended=jnp.zeros(batch, bool),
-        tokens=jnp.full((batch, steps), PAD_ID, jnp.int32),
+        tokens=jnp.full((batch, steps), special.pad, jnp.int32),
         log_prob=jnp.zeros(batch),
         state=apply("start_decoding", rows),
     )

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from capjax.parallel.rows import put_rows
-from capjax.special_tokens import BOS_ID, EOS_ID, PAD_ID
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -35,13 +34,20 @@ class Encoder:
         """uint8 [N,S,S,3] -> [N,E]."""
         return self._in_batches("embed_image", images)
 
+    def image_features(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [N,S,S,3] -> [N,D], what the projection is made from; the embeddings [N,E] of a
+        model that does not tell."""
+        known = hasattr(type(self.model), "image_features")
+        return self._in_batches("image_features" if known else "embed_image", images)
+
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """N texts -> [N,E]; what exceeds the context is cut, an empty text is BOS EOS."""
-        rows = np.full((len(texts), self.tokenizer.max_length), PAD_ID, np.int32)
-        rows[:, 0], rows[:, 1] = BOS_ID, EOS_ID
+        rows = np.zeros((len(texts), self.tokenizer.max_length), np.int32)
         for row, text in zip(rows, texts, strict=True):
             if text.strip():
                 row[:] = self.tokenizer.encode(text, truncate=True)
+            else:
+                row[:] = self.tokenizer.row([])
         return self._in_batches("embed_text", rows)
 
     def _in_batches(self, method: str, rows: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from capjax.models import sizes
 from capjax.models.pooler import AttentionalPooler
 from capjax.models.text import CaptionDecoder, TextTower
 from capjax.models.vit import ViT
-from capjax.special_tokens import PAD_ID
+from capjax.special_tokens import SpecialTokens
 
 VARIANTS = ("bottleneck", "attention_pooling")
 INITIAL_TEMPERATURE = 0.07
@@ -71,6 +71,7 @@ class Model(nn.Module):
     dtype: str = "float32"  # of the computation; parameters are float32
     remat: str = "none"
     attention: str = "xla"
+    special_tokens: SpecialTokens = SpecialTokens()
 
     def __post_init__(self):
         # Frozen, because a model is hashed as a static argument of jitted functions.
@@ -122,7 +123,7 @@ class Model(nn.Module):
     def encode_text(self, tokens: jax.Array, train: bool = False):
         """int32 [B,L] -> (text embedding float32 [B,E] of unit length, words [B,T,D])."""
         # A position is a word's if something is to be predicted after it: EOS is never read.
-        words, cls = self.text_tower(tokens[:, :-1], tokens[:, 1:] != PAD_ID, train)
+        words, cls = self.text_tower(tokens[:, :-1], self.special_tokens.until_end(tokens[:, 1:]), train)
         return unit(self.text_projection(cls)), words
 
     def caption_logits(

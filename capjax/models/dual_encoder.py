@@ -20,7 +20,7 @@ from capjax.models.coca import INITIAL_TEMPERATURE, unit
 from capjax.models.pooler import AttentionalPooler
 from capjax.models.text import TextTower
 from capjax.models.vit import ViT
-from capjax.special_tokens import PAD_ID
+from capjax.special_tokens import SpecialTokens
 
 
 class Model(nn.Module):
@@ -37,6 +37,7 @@ class Model(nn.Module):
     dtype: str = "float32"  # of the computation; parameters are float32
     remat: str = "none"
     attention: str = "xla"
+    special_tokens: SpecialTokens = SpecialTokens()
 
     def __post_init__(self):
         # Frozen, because a model is hashed as a static argument of jitted functions.
@@ -69,7 +70,7 @@ class Model(nn.Module):
 
     def embed_text(self, tokens: jax.Array, train: bool = False) -> jax.Array:
         """int32 [B,L] -> float32 [B,E]."""
-        _, cls = self.text_tower(tokens[:, :-1], tokens[:, 1:] != PAD_ID, train)
+        _, cls = self.text_tower(tokens[:, :-1], self.special_tokens.until_end(tokens[:, 1:]), train)
         return unit(self.text_projection(cls))
 
     def __call__(self, image: jax.Array, tokens: jax.Array, train: bool = False):

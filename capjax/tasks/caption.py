@@ -14,8 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from capjax import special_tokens
 from capjax.errors import UserError
-from capjax.special_tokens import PAD_ID
 from capjax.tasks.losses import caption_cross_entropy
 
 
@@ -65,5 +65,6 @@ class Task:
 
         logits = self.model.apply({"params": params}, rngs={"dropout": drop_rng}, method=forward)
         targets = tokens[:, 1:]
-        loss, count = caption_cross_entropy(logits, targets, targets != PAD_ID)
+        is_word = special_tokens.of(self.model).until_end(targets)
+        loss, count = caption_cross_entropy(logits, targets, is_word)
         return loss, {"caption_loss": loss, "weight": count}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
-from capjax.special_tokens import PAD_ID
+from capjax import special_tokens
 from capjax.tasks.caption import check_rate, drop_conditioning, init
 from capjax.tasks.losses import caption_cross_entropy, softmax_contrastive
 
@@ -52,7 +52,8 @@ class Task:
             {"params": params}, rngs={"dropout": drop_rng}, method=forward
         )
         targets = tokens[:, 1:]
-        caption_loss, count = caption_cross_entropy(logits, targets, targets != PAD_ID)
+        is_word = special_tokens.of(self.model).until_end(targets)
+        caption_loss, count = caption_cross_entropy(logits, targets, is_word)
         contrastive_loss, accuracy = softmax_contrastive(image, text, params["logit_scale"])
         loss = self.contrastive_weight * contrastive_loss + self.caption_weight * caption_loss
         return loss, {

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from capjax.decode.greedy import NEVER_WRITTEN, greedy
+from capjax.decode.greedy import greedy
 from capjax.decode.guidance import check_scale, guide, guide_by_language_model
 from capjax.errors import UserError
 from capjax.models.coca import Model
-from capjax.special_tokens import BOS_ID, EOS_ID, PAD_ID
+from capjax.special_tokens import BOS_ID, EOS_ID, PAD_ID, SpecialTokens
 
 VOCABULARY, LENGTH, SIDE, BATCH = 19, 8, 16, 6
 
@@ -53,7 +53,7 @@ def reference(model, params, context, scales):
         conditional = np.asarray(logits_of(context, tokens)[:, position])
         unconditional = np.asarray(logits_of(jnp.zeros_like(context), tokens)[:, position])
         score = unconditional + scales[:, None] * (conditional - unconditional)
-        score[:, list(NEVER_WRITTEN)] = -np.inf
+        score[:, list(SpecialTokens().never_written)] = -np.inf
         choice = score.argmax(-1)
         log_prob = np.asarray(jax.nn.log_softmax(conditional))[np.arange(len(choice)), choice]
         total += np.where(ended, 0, log_prob)
@@ -106,7 +106,7 @@ def test_finished_rows_hold_padding_and_special_tokens_are_never_written(caption
     for row in tokens:
         ends = np.flatnonzero(row == EOS_ID)
         words = row[: ends[0]] if ends.size else row
-        assert not np.isin(words, NEVER_WRITTEN).any()
+        assert not np.isin(words, SpecialTokens().never_written).any()
         assert ends.size <= 1
         assert (row[len(words) + 1 :] == PAD_ID).all()
 
