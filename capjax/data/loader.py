@@ -1,10 +1,10 @@
 """From a source of records to batches: shuffled and endless for training, in order for evaluation.
 
 The training stream is a pure function of (seed, position): position p of the stream names a record
-(each epoch is a new permutation of the source) and seeds the generator that chooses its caption,
-crop and flip. So the state of the iterator is one number, a resumed run sees the very next
-example, and the stream does not depend on how many processes share it: of each batch of B rows,
-process i of P prepares the rows [i B/P, (i+1) B/P).
+(each epoch is a new permutation of the source, or what its own `order` says) and seeds the
+generator that chooses its caption, crop and flip. So the state of the iterator is one number, a
+resumed run sees the very next example, and the stream does not depend on how many processes share
+it: of each batch of B rows, process i of P prepares the rows [i B/P, (i+1) B/P).
 
 A record that cannot be used is replaced by another one, drawn by the same generator, and counted
 in a `SkipBudget` when its batch is handed out (not when a thread reads ahead), so that a run stops
@@ -22,18 +22,20 @@ from typing import Any
 import numpy as np
 
 from capjax.data import images
+from capjax.data.order import Shuffled
 from capjax.data.skips import SkipBudget
 from capjax.data.token_rows import TokenRows
 from capjax.errors import BadRecord, UserError
 
+NUMBERS = ("source", "class_id")  # of a record, for losses that ask where a pair comes from
 _MAX_TRIES = 100  # draws at one position before the source counts as unusable
 
 
 class Examples:
     """The endless stream of one process, by position: `examples[i]` is a dict of one example.
 
-    image uint8 [S,S,3], tokens int32 [L], key str, and `bad`: the records (key, reason) that were
-    drawn at this position and could not be used.
+    image uint8 [S,S,3], tokens int32 [L], key str, the record's `NUMBERS`, and `bad`: the records
+    (key, reason) that were drawn at this position and could not be used.
     """
 
     def __init__(
@@ -59,9 +61,6 @@ class Examples:
                 f"{process_count} processes cannot share batch_size={batch_size}: make it a "
                 f"multiple of {process_count}"
             )
-        # Imported here: grain takes half a second, and evaluation does not need it.
-        import grain
-
         self.source, self.tokenizer = source, tokenizer
         self.batch_size, self.local_size = batch_size, batch_size // process_count
         self.first_row = process_index * self.local_size
@@ -69,9 +68,8 @@ class Examples:
         self.crop_scale, self.flip, self.truncate = crop_scale, flip, truncate
         self.max_tries = max_tries
         self.seed = seed
-        # Grain adds the epoch to its seed: hashed, so that seeds 0 and 1 share no epoch's order.
-        shuffle_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
-        self._order = grain.MapDataset.range(len(source)).shuffle(seed=shuffle_seed).repeat()
+        own = getattr(source, "order", None)
+        self._order = own(seed, batch_size) if own else Shuffled(len(source), seed)
 
     def __len__(self) -> int:
         return len(self._order) // self.batch_size * self.local_size
@@ -80,7 +78,7 @@ class Examples:
         batch, row = divmod(int(index), self.local_size)
         position = batch * self.batch_size + self.first_row + row
         rng = np.random.default_rng((self.seed, position))
-        record_index = int(self._order[position])
+        record_index = self._order[position]
         bad: list[tuple[str, str]] = []
         while True:
             try:
@@ -90,7 +88,7 @@ class Examples:
             if len(bad) >= self.max_tries:
                 # Left to the loader: it knows the budget, and whose turn it is to complain.
                 return {"image": None, "tokens": None, "key": bad[-1][0], "bad": bad}
-            record_index = int(rng.integers(len(self.source)))
+            record_index = self._order.another(record_index, rng)
 
     def _example(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         key, captions = record["key"], record["captions"]
@@ -108,12 +106,14 @@ class Examples:
             image = to_size(image, self.image_size, self.resize)
         if self.flip and rng.random() < 0.5:
             image = images.flip(image)
-        return {"image": image, "tokens": tokens, "key": key}
+        numbers = {name: record[name] for name in NUMBERS if name in record}
+        return {"image": image, "tokens": tokens, "key": key, **numbers}
 
 
 class TrainLoader:
     """Iterates over batches {"image": uint8 [B,S,S,3], "tokens": int32 [B,L], "key": list of str}.
 
+    Where records have numbers (`NUMBERS`), also these: int32 [B], -1 for a record without one.
     `state()` after a batch is the position right behind it, `restore(state)` goes there; the state
     is plain JSON. `num_threads` threads prepare examples ahead of the training loop.
     """
@@ -153,6 +153,11 @@ class TrainLoader:
             "image": np.stack([row["image"] for row in rows]),
             "tokens": np.stack([row["tokens"] for row in rows]),
             "key": [row["key"] for row in rows],
+            **{
+                name: np.array([row.get(name, -1) for row in rows], np.int32)
+                for name in NUMBERS
+                if any(name in row for row in rows)
+            },
         }
 
     @property

@@ -16,9 +16,10 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
+from capjax.data.classes import class_names
 from capjax.errors import UserError
 from capjax.evals.encoder import Encoder
-from capjax.evals.labelled import LabelledData, class_names
+from capjax.evals.labelled import LabelledData
 from capjax.metrics.classification import accuracy_measures, true_class_ranks
 from capjax.metrics.linear_probe import Probe, fit, search
 from capjax.metrics.measure import Measure

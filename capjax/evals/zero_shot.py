@@ -1,6 +1,6 @@
 """Zero-shot classification: class names in sentences, and the nearest one to each picture.
 
-Radford et al., CLIP (arXiv 2103.00020, section 3.1.4) with its prompt ensembles (`prompts`).
+Radford et al., CLIP (arXiv 2103.00020, section 3.1.4), with its prompt ensembles: `data.prompts`.
 
 Letters: N pictures, C classes, T templates, E embedding width.
 """
@@ -13,10 +13,11 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
+from capjax.data import prompts
+from capjax.data.classes import class_names
 from capjax.errors import UserError
-from capjax.evals import prompts
 from capjax.evals.encoder import Encoder
-from capjax.evals.labelled import LabelledData, class_names
+from capjax.evals.labelled import LabelledData
 from capjax.metrics.classification import accuracy_measures, class_embeddings, true_class_ranks
 from capjax.metrics.measure import Measure
 
@@ -26,7 +27,8 @@ class Evaluator:
 
     data: a source section whose records have a class name (see `labelled`).
     classes: the names, a file of them, or "" for those that occur in the data.
-    templates: sentences with {}, a file of them, or "" for the general ones of `prompts`.
+    templates: sentences with {}, a file of them, or "" for the general ones of
+    `capjax.data.prompts`.
     label, batch_size, resize, limit, max_bad_fraction: see `labelled.LabelledData`.
     """
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from capjax.data import prompts
 from capjax.errors import UserError
-from capjax.evals import prompts
 
 
 def test_ours_are_different_sentences_with_one_place():

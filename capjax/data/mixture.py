@@ -1,0 +1,167 @@
+"""Several sources as one, drawn with given probabilities; by batch or by example.
+
+With `single_source` each batch comes from one source, so that a contrastive loss cannot tell pairs
+apart by where they come from (Cui et al., ZeroVL, arXiv 2112.09331; the default of prefix
+conditioning, arXiv 2206.01125). It is the global batch that has one source: which one is a pure
+function of (seed, step), equal on every process. Without it every example draws its own source.
+
+    config.data.train = {
+        "name": "capjax.data.mixture",
+        "sources": {"captions": {"name": ..., ...}, "labels": {"name": ..., ...}},
+        "weights": {"captions": 0.5, "labels": 0.5},
+    }
+
+Records gain `source`, the place of their source's name in sorted order, and their key begins with
+that name. Within a source every epoch is a new permutation; a source that is used up begins anew.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from capjax.config import instantiate
+from capjax.data.order import Shuffled
+from capjax.errors import BadRecord, UserError
+
+_CHUNK = 1 << 14  # draws made at a time
+
+
+class Source:
+    """The records of all `sources`, those of the first name first; names in sorted order.
+
+    sources: {name: source section}. weights: {name: how often}, in any unit; by default each source
+    is as likely as any other. single_source: see above.
+
+    Raises:
+      UserError: no sources, weights that are negative, all zero, not finite or of other names, or a
+        source that is drawn and has no records.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Mapping[str, Any]],
+        weights: Mapping[str, float] | None = None,
+        single_source: bool = True,
+    ):
+        if not sources:
+            raise UserError("a mixture needs at least one source")
+        self.names = tuple(sorted(sources))
+        self.probabilities = _probabilities(self.names, weights)
+        self.single_source = single_source
+        self.sources = [
+            instantiate(sources[name], "Source", where=f"the source {name!r} of the mixture")
+            for name in self.names
+        ]
+        for name, source, chance in zip(self.names, self.sources, self.probabilities, strict=True):
+            if chance and not len(source):
+                raise UserError(f"the source {name!r} of the mixture has no records")
+        self.first = np.cumsum(
+            [0, *map(len, self.sources)]
+        )  # the first record of each, and the end
+
+    def __len__(self) -> int:
+        return int(self.first[-1])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        number, own = self._own(index)
+        name = self.names[number]
+        try:
+            record = self.sources[number][own]
+        except BadRecord as error:
+            raise BadRecord(f"{name}/{error.key}", error.reason) from error
+        return {**record, "key": f"{name}/{record['key']}", "source": number}
+
+    def captions(self, index: int) -> list[str]:
+        """As the record's own source."""
+        number, own = self._own(index)
+        return self.sources[number].captions(own)
+
+    def order(self, seed: int, batch_size: int) -> MixedOrder:
+        """The order of a training stream; see `capjax.data.order`."""
+        return MixedOrder(
+            self.first, self.probabilities, seed, batch_size if self.single_source else 1
+        )
+
+    def _own(self, index: int) -> tuple[int, int]:
+        """(number of the source, the record's index in it)."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        number = int(np.searchsorted(self.first, index, side="right")) - 1
+        return number, int(index - self.first[number])
+
+
+class MixedOrder:
+    """Draws a source for each block of positions and goes on in that source's own order.
+
+    first: int [K + 1], the first record of each of the K sources, and the end. probabilities [K].
+    block: positions that share a draw: a batch, or 1.
+    """
+
+    def __init__(self, first: np.ndarray, probabilities: np.ndarray, seed: int, block: int):
+        self.first, self.block = first, block
+        self._limits = np.cumsum(probabilities)[:-1]
+        self._orders = [
+            Shuffled(int(size), int(np.random.SeedSequence((seed, k)).generate_state(1)[0]))
+            if size
+            else None
+            for k, size in enumerate(np.diff(first))
+        ]
+        self._seed = seed
+        self._lock = threading.Lock()
+        # Of each chunk of draws: which source, and how often it was drawn before that draw.
+        self._chunks: list[tuple[np.ndarray, np.ndarray]] = []
+        self._drawn = np.zeros(len(self._orders), np.int64)
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, position: int) -> int:
+        draw, row = divmod(int(position), self.block)
+        number, before = self.draw(draw)
+        return int(self.first[number]) + self._orders[number][before * self.block + row]
+
+    def another(self, record: int, rng: np.random.Generator) -> int:
+        """A record of the same source, in the place of one that cannot be used."""
+        number = int(np.searchsorted(self.first, record, side="right")) - 1
+        return int(rng.integers(self.first[number], self.first[number + 1]))
+
+    def draw(self, number: int) -> tuple[int, int]:
+        """(the source of draw `number`, how often it was drawn before)."""
+        chunk, place = divmod(number, _CHUNK)
+        if chunk >= len(self._chunks):
+            with self._lock:
+                while chunk >= len(self._chunks):
+                    self._chunks.append(self._next_chunk())
+        sources, before = self._chunks[chunk]
+        return int(sources[place]), int(before[place])
+
+    def _next_chunk(self) -> tuple[np.ndarray, np.ndarray]:
+        chance = np.random.default_rng((self._seed, len(self._chunks))).random(_CHUNK)
+        sources = np.searchsorted(self._limits, chance, side="right").astype(np.int16)
+        before = np.empty(_CHUNK, np.int64)
+        for k in range(len(self._orders)):
+            mine = np.flatnonzero(sources == k)
+            before[mine] = self._drawn[k] + np.arange(len(mine))
+            self._drawn[k] += len(mine)
+        return sources, before
+
+
+def _probabilities(names: tuple[str, ...], weights: Mapping[str, float] | None) -> np.ndarray:
+    weights = dict.fromkeys(names, 1.0) if weights is None else dict(weights)
+    if set(weights) != set(names):
+        raise UserError(
+            f"the weights of the mixture name {', '.join(sorted(weights)) or 'nothing'} and its"
+            f" sources {', '.join(names)}: give one weight each"
+        )
+    values = np.array([weights[name] for name in names], np.float64)
+    if not np.all(np.isfinite(values)) or np.any(values < 0) or not values.any():
+        raise UserError(
+            f"the weights of the mixture are {values.tolist()}: they must not be negative, and one"
+            " must be above zero"
+        )
+    return values / values.sum()
