@@ -12,7 +12,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from capjax.errors import UserError
+from capjax.models import variants
 from capjax.models.transformer import BlockConfig
 
 
@@ -41,16 +41,7 @@ SIZES = {
 
 def resolve(size: str, overrides: dict[str, Any]) -> Size:
     """The named size with some of its fields replaced; UserError for a name it does not know."""
-    if size not in SIZES:
-        raise UserError(f"unknown model size {size!r}: choose one of {', '.join(SIZES)}")
-    fields = {field.name for field in dataclasses.fields(Size)}
-    unknown = sorted(set(overrides) - fields)
-    if unknown:
-        raise UserError(
-            f"unknown field {unknown[0]!r} in size_overrides: "
-            f"choose from {', '.join(sorted(fields))}"
-        )
-    return dataclasses.replace(SIZES[size], **dict(overrides))
+    return variants.resolve("model size", SIZES, size, "size_overrides", overrides)
 
 
 def block_configs(

@@ -1,23 +1,56 @@
-"""Pre-LayerNorm transformer blocks, with or without cross-attention, cached or not.
+"""Transformer blocks, with or without cross-attention, cached or not.
+
+Pre-LayerNorm unless `BlockConfig.post_norm` asks for the order of the first transformers and BERT.
 
 Letters: B batch, T positions, S context positions, D width, H heads, K head width.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.initializers import Initializer
 
+from capjax.errors import UserError
 from capjax.models.attention import Attention, KeyValue
 
 REMAT_POLICIES = {
     "full": None,  # keep only each block's input
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # keep the matmuls' outputs
 }
+
+
+def quick_gelu(x: jax.Array) -> jax.Array:
+    """x sigmoid(1.702 x), the approximation of GELU that CLIP was trained with."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+ACTIVATIONS = {
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "gelu_tanh": nn.gelu,
+    "quick_gelu": quick_gelu,
+}
+
+
+def activation_of(name: str) -> Callable[[jax.Array], jax.Array]:
+    """The activation of this name; UserError if there is none."""
+    if name not in ACTIVATIONS:
+        raise UserError(f"unknown activation {name!r}: choose one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+class BlockInit(NamedTuple):
+    """Initialisers of the kernels of a block."""
+
+    attention_in: Initializer = nn.initializers.lecun_normal()
+    attention_out: Initializer = nn.initializers.lecun_normal()
+    mlp_in: Initializer = nn.initializers.lecun_normal()
+    mlp_out: Initializer = nn.initializers.lecun_normal()
 
 
 class BlockConfig(NamedTuple):
@@ -30,6 +63,25 @@ class BlockConfig(NamedTuple):
     dtype: jnp.dtype = jnp.float32
     attention: str = "xla"
     activation: Callable[[jax.Array], jax.Array] = nn.gelu
+    epsilon: float = 1e-6  # of the LayerNorms
+    post_norm: bool = False
+    init: BlockInit = BlockInit()
+
+    def layer_norm(self) -> nn.LayerNorm:
+        """A LayerNorm of the tower."""
+        return nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)
+
+    def make_attention(self, name: str | None = None) -> Attention:
+        """A multi-head attention of the tower; named in modules that are compact."""
+        return Attention(
+            self.width,
+            self.heads,
+            self.dtype,
+            self.attention,
+            self.init.attention_in,
+            self.init.attention_out,
+            name=name,
+        )
 
 
 class BlockCache(NamedTuple):
@@ -40,21 +92,24 @@ class BlockCache(NamedTuple):
 
 
 class Block(nn.Module):
-    """x + self-attention, (+ cross-attention), + MLP; each on a LayerNorm of its input."""
+    """x + self-attention, (+ cross-attention), + MLP; each on a LayerNorm of its input.
+
+    In a post-norm block the LayerNorm follows the sum instead.
+    """
 
     config: BlockConfig
     cross: bool = False
 
     def setup(self):
         c = self.config
-        self.norm_self = nn.LayerNorm(dtype=c.dtype)
-        self.self_attention = Attention(c.width, c.heads, c.dtype, c.attention)
+        self.norm_self = c.layer_norm()
+        self.self_attention = c.make_attention()
         if self.cross:
-            self.norm_cross = nn.LayerNorm(dtype=c.dtype)
-            self.cross_attention = Attention(c.width, c.heads, c.dtype, c.attention)
-        self.norm_mlp = nn.LayerNorm(dtype=c.dtype)
-        self.mlp_in = nn.Dense(c.mlp_dim, dtype=c.dtype)
-        self.mlp_out = nn.Dense(c.width, dtype=c.dtype)
+            self.norm_cross = c.layer_norm()
+            self.cross_attention = c.make_attention()
+        self.norm_mlp = c.layer_norm()
+        self.mlp_in = nn.Dense(c.mlp_dim, dtype=c.dtype, kernel_init=c.init.mlp_in)
+        self.mlp_out = nn.Dense(c.width, dtype=c.dtype, kernel_init=c.init.mlp_out)
         self.drop = nn.Dropout(c.dropout)
 
     def __call__(
@@ -69,17 +124,29 @@ class Block(nn.Module):
         The context is not normalised here: a context of zeros must reach the keys and values
         as zeros (guiding, conditioning dropout).
         """
-        y = self.norm_self(x)
-        x = x + self.drop(self.self_attention(y, self.self_attention.project(y), mask), not train)
+        y = self._before(self.norm_self, x)
+        y = self.self_attention(y, self.self_attention.project(y), mask)
+        x = self._after(self.norm_self, x, y, train)
         cross = self.cross_attention.project(context) if self.cross else None
         return self._rest(x, cross, train)
 
     def _rest(self, x: jax.Array, cross: KeyValue | None, train: bool) -> jax.Array:
         """What follows self-attention: the same for whole captions and for one step."""
         if cross is not None:
-            x = x + self.drop(self.cross_attention(self.norm_cross(x), cross), not train)
-        y = self.mlp_out(self.config.activation(self.mlp_in(self.norm_mlp(x))))
-        return x + self.drop(y, not train)
+            y = self.cross_attention(self._before(self.norm_cross, x), cross)
+            x = self._after(self.norm_cross, x, y, train)
+        y = self._before(self.norm_mlp, x)
+        y = self.mlp_out(self.config.activation(self.mlp_in(y)))
+        return self._after(self.norm_mlp, x, y, train)
+
+    def _before(self, norm: nn.LayerNorm, x: jax.Array) -> jax.Array:
+        """What a layer reads."""
+        return x if self.config.post_norm else norm(x)
+
+    def _after(self, norm: nn.LayerNorm, x: jax.Array, y: jax.Array, train: bool) -> jax.Array:
+        """The residual sum of x and the layer's output y."""
+        x = x + self.drop(y, not train)
+        return norm(x) if self.config.post_norm else x
 
     def start(self, batch: int, length: int, context: jax.Array | None = None) -> BlockCache:
         """An empty cache for `length` positions; the context's keys and values are in it."""
@@ -90,7 +157,7 @@ class Block(nn.Module):
 
     def step(self, x: jax.Array, position: jax.Array, cache: BlockCache):
         """One position: x [B,1,D] at index `position` -> ([B,1,D], the cache with it)."""
-        y = self.norm_self(x)
+        y = self._before(self.norm_self, x)
         new = self.self_attention.project(y)
         kept = jax.tree.map(
             lambda buffer, row: jax.lax.dynamic_update_slice_in_dim(buffer, row, position, 1),
@@ -98,12 +165,16 @@ class Block(nn.Module):
             new,
         )
         seen = jnp.arange(kept.key.shape[1]) <= position
-        x = x + self.self_attention(y, kept, seen[None, None, None])
+        y = self.self_attention(y, kept, seen[None, None, None])
+        x = self._after(self.norm_self, x, y, train=False)
         return self._rest(x, cache.cross_attention, False), cache._replace(self_attention=kept)
 
 
 class Stack(nn.Module):
-    """`layers` blocks and a final LayerNorm; rematerialised by name ("none", "full", "dots")."""
+    """`layers` blocks and a final LayerNorm; rematerialised by name ("none", "full", "dots").
+
+    Post-norm blocks end with a LayerNorm already, so that none follows them.
+    """
 
     layers: int
     config: BlockConfig
@@ -115,7 +186,11 @@ class Stack(nn.Module):
         if self.remat != "none":
             block = nn.remat(Block, policy=REMAT_POLICIES[self.remat], static_argnums=(4,))
         self.blocks = [block(self.config, self.cross) for _ in range(self.layers)]
-        self.norm = nn.LayerNorm(dtype=self.config.dtype)
+        if not self.config.post_norm:
+            self.norm = self.config.layer_norm()
+
+    def _last(self, x: jax.Array) -> jax.Array:
+        return x if self.config.post_norm else self.norm(x)
 
     def __call__(
         self,
@@ -127,7 +202,7 @@ class Stack(nn.Module):
         """x [B,T,D] -> [B,T,D]; see `Block`."""
         for block in self.blocks:
             x = block(x, context, mask, train)
-        return self.norm(x)
+        return self._last(x)
 
     def start(self, batch: int, length: int, context: jax.Array | None = None):
         """Caches of all blocks for a caption of at most `length` positions."""
@@ -139,4 +214,4 @@ class Stack(nn.Module):
         for block, cache in zip(self.blocks, caches, strict=True):
             x, cache = block.step(x, position, cache)
             after.append(cache)
-        return self.norm(x), after
+        return self._last(x), after

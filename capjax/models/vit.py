@@ -4,6 +4,10 @@ Letters: B batch, S side of the picture in pixels, P side of a patch, N = (S/P)^
 Position embeddings are learned and start at the 2-D sine-cosine values of Chen et al. 2021
 (MoCo v3), which small data sets profit from; so they do from `stem="conv"`, strided convolutions in
 place of one large patch projection (Xiao et al. 2021, arXiv 2106.14881).
+
+Published image encoders are this one with options: CLIP's has a class token, learned positions, a
+patch projection without bias and a LayerNorm before the blocks (`class_token`, `positions`,
+`patch_bias`, `pre_norm`); SigLIP's has learned positions.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from capjax.errors import UserError
+from capjax.models.pixels import HALF, Pixels, normalize
 from capjax.models.transformer import BlockConfig, Stack
 
 
@@ -31,13 +37,6 @@ def to_patches(image: jax.Array, patch: int) -> jax.Array:
     rows, columns = height // patch, width // patch
     grid = image.reshape(batch, rows, patch, columns, patch, channels)
     return grid.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * columns, -1)
-
-
-def normalize(image: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """uint8 [0, 255] -> [-1, 1] in `dtype`; pictures travel to the device as bytes."""
-    if image.dtype != jnp.uint8:
-        raise ValueError(f"pictures are given as uint8, not {image.dtype}")
-    return (image.astype(jnp.float32) / 127.5 - 1.0).astype(dtype)
 
 
 class ConvStem(nn.Module):
@@ -62,7 +61,11 @@ class ConvStem(nn.Module):
 
 
 class ViT(nn.Module):
-    """uint8 pictures [B,S,S,3] -> tokens [B,N,D] after the last LayerNorm."""
+    """uint8 pictures [B,S,S,3] -> tokens [B,N,D] after the last LayerNorm.
+
+    With `class_token` there is one more, the first. `positions` is "sincos" (what they start at) or
+    "learned" (from noise); both are trained.
+    """
 
     layers: int
     config: BlockConfig
@@ -70,6 +73,11 @@ class ViT(nn.Module):
     patch_size: int
     stem: str = "patch"
     remat: str = "none"
+    pixels: Pixels = HALF
+    positions: str = "sincos"
+    patch_bias: bool = True
+    class_token: bool = False
+    pre_norm: bool = False
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
@@ -78,19 +86,37 @@ class ViT(nn.Module):
                 f"pictures of shape {image.shape[1:]} do not fit image_size={self.image_size}"
             )
         if self.image_size % self.patch_size:
-            raise ValueError(
-                f"patch_size={self.patch_size} does not divide image_size={self.image_size}"
+            raise UserError(
+                f"patch_size={self.patch_size} does not divide image_size={self.image_size}: "
+                "choose an image size that is a multiple of it"
             )
         c = self.config
-        pixels = normalize(image, c.dtype)
+        pixels = normalize(image, c.dtype, self.pixels)
         if self.stem == "conv":
             x = ConvStem(c.width, self.patch_size, c.dtype, name="stem")(pixels)
         elif self.stem == "patch":
             patches = to_patches(pixels, self.patch_size)
-            x = nn.Dense(c.width, dtype=c.dtype, name="patch_embedding")(patches)
+            x = nn.Dense(c.width, use_bias=self.patch_bias, dtype=c.dtype, name="patch_embedding")(
+                patches
+            )
         else:
             raise ValueError(f"unknown stem {self.stem!r}: choose 'patch' or 'conv'")
-        side = self.image_size // self.patch_size
-        positions = self.param("positions", lambda _: jnp.asarray(sincos2d(side, side, c.width)))
-        x = nn.Dropout(c.dropout)(x + positions.astype(c.dtype), deterministic=not train)
+        noise = nn.initializers.normal(c.width**-0.5)
+        if self.class_token:
+            cls = self.param("cls", noise, (1, 1, c.width)).astype(c.dtype)
+            x = jnp.concatenate([jnp.broadcast_to(cls, (len(x), 1, c.width)), x], 1)
+        x = x + self._positions(noise).astype(c.dtype)
+        if self.pre_norm:
+            x = nn.LayerNorm(epsilon=c.epsilon, dtype=c.dtype, name="pre_norm")(x)
+        x = nn.Dropout(c.dropout)(x, deterministic=not train)
         return Stack(self.layers, c, remat=self.remat, name="stack")(x, train=train)
+
+    def _positions(self, noise: nn.initializers.Initializer) -> jax.Array:
+        side, width = self.image_size // self.patch_size, self.config.width
+        if self.positions == "learned":
+            return self.param("positions", noise, (1, self.class_token + side * side, width))
+        if self.positions != "sincos" or self.class_token:
+            raise ValueError(
+                f"positions={self.positions!r}: choose 'learned', or 'sincos' without a class token"
+            )
+        return self.param("positions", lambda _: jnp.asarray(sincos2d(side, side, width)))
