@@ -23,6 +23,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from capjax.errors import UserError
+from capjax.models import batch_norm
 from capjax.parallel.mesh import BATCH_AXES, batch_sharding
 from capjax.parallel.sharding import Rules, state_shardings
 
@@ -99,7 +101,8 @@ def make_step(
     """The compiled step: (state, batch) -> (state, metrics). The given state's buffers are reused.
 
     metrics: loss, learning_rate, grad_norm (before clipping), param_norm (after the update) and
-    whatever the task reports, all float32 scalars.
+    whatever the task reports, all float32 scalars. What it reports as `batch_stats` is a part of
+    the tree of parameters that takes its new values from there (`models.batch_norm`).
     """
     rng = rng_for(seed, "loss")
 
@@ -108,8 +111,9 @@ def make_step(
         loss, metrics, grads = loss_and_grads(
             task, state["params"], batch, step_rng, accumulate_steps
         )
+        statistics = metrics.pop(batch_norm.COLLECTION, {})
         updates, opt_state = tx.update(grads, state["opt_state"], state["params"])
-        params = optax.apply_updates(state["params"], updates)
+        params = batch_norm.merge(optax.apply_updates(state["params"], updates), statistics)
         new = {"step": state["step"] + 1, "params": params, "opt_state": opt_state}
         if ema_decay:
             new["ema"] = optax.incremental_update(params, state["ema"], 1 - ema_decay)
@@ -138,13 +142,18 @@ def loss_and_grads(
 
     A task that reports `weight` (the number of tokens its mean was taken over) has its
     microbatches averaged by it, which gives the mean over the whole batch. Exact for losses that
-    are means over examples or tokens; a contrastive loss compares within its microbatch only, and
-    random masks are drawn for each microbatch anew.
+    are means over examples or tokens, but for random masks, drawn for each microbatch anew. A
+    task whose loss is none (a contrastive one compares the examples with each other) offers
+    `accumulate(params, batch, microbatches, rng) -> (loss, metrics, gradients)`; without it, such
+    a loss sees its microbatch only.
     """
     grad_fn = jax.value_and_grad(task.loss, has_aux=True)
     if accumulate_steps == 1:
         (loss, metrics), grads = grad_fn(params, batch, rng)
         return loss, metrics, grads
+    microbatches = jax.tree.map(lambda x: _split(x, accumulate_steps), batch)
+    if hasattr(task, "accumulate"):
+        return task.accumulate(params, batch, microbatches, rng)
 
     def one(carry: Any, inputs: tuple[jax.Array, dict[str, jax.Array]]) -> tuple[Any, None]:
         index, microbatch = inputs
@@ -153,7 +162,6 @@ def loss_and_grads(
         weighted = jax.tree.map(lambda x: x * weight, (loss, metrics, grads))
         return jax.tree.map(jnp.add, carry, (weight, weighted)), None
 
-    microbatches = jax.tree.map(lambda x: _split(x, accumulate_steps), batch)
     first = jax.tree.map(lambda x: x[0], microbatches)
     (loss, metrics), grads = jax.eval_shape(grad_fn, params, first, rng)
     zeros = jax.tree.map(
@@ -170,5 +178,10 @@ def loss_and_grads(
 
 def _split(x: jax.Array, count: int) -> jax.Array:
     """[B,...] -> [K,B/K,...]: microbatch k takes rows k, k+K, ... so that no row changes device."""
+    if x.shape[0] % count:
+        raise UserError(
+            f"accumulate_steps={count} does not divide a batch of {x.shape[0]}: make "
+            f"config.batch_size a multiple of {count}"
+        )
     x = x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
     return jax.lax.with_sharding_constraint(x, PartitionSpec(None, BATCH_AXES))

@@ -88,4 +88,6 @@ class TextEncoder(nn.Module):
             )
         if isinstance(prefix, str):
             return jnp.broadcast_to(vectors[prefix], (batch, self.config.width))
-        return jnp.stack(list(vectors.values()))[prefix]
+        # A number that is none of them gives no number: training stops instead of guessing.
+        prefix = jnp.where(prefix < 0, len(vectors), prefix)
+        return jnp.stack(list(vectors.values())).at[prefix].get(mode="fill", fill_value=jnp.nan)

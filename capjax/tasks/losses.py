@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-# CLIP clips its learned logit scale so that logits never exceed 100 (arXiv 2103.00020, sec. 2.5).
-MAX_LOGIT_SCALE = 100.0
+from capjax.tasks.contrastive_losses import clip_scale, contrastive_loss
 
 
 def caption_cross_entropy(
@@ -30,10 +29,4 @@ def softmax_contrastive(
     image and text [B,E] of unit length, row i of one belongs to row i of the other;
     log_scale: log of the learned scale (1 / temperature), clipped at log 100.
     """
-    scale = jnp.minimum(jnp.exp(log_scale), MAX_LOGIT_SCALE)
-    logits = scale * image @ text.T
-    labels = jnp.arange(logits.shape[0])
-    to_text = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    to_image = optax.softmax_cross_entropy_with_integer_labels(logits.T, labels)
-    accuracy = jnp.mean(jnp.argmax(logits, 1) == labels)
-    return (jnp.mean(to_text) + jnp.mean(to_image)) / 2, accuracy
+    return contrastive_loss("softmax", image, text, clip_scale(log_scale))

@@ -10,7 +10,8 @@ from capjax.models.coca import Model
 from capjax.models.dual_encoder import Model as DualEncoder
 from capjax.special_tokens import BOS_ID, EOS_ID, PAD_ID
 from capjax.tasks import caption, coca, contrastive
-from capjax.tasks.losses import MAX_LOGIT_SCALE, caption_cross_entropy, softmax_contrastive
+from capjax.tasks.contrastive_losses import MAX_LOGIT_SCALE
+from capjax.tasks.losses import caption_cross_entropy, softmax_contrastive
 
 VOCABULARY, LENGTH, SIDE, BATCH = 17, 7, 16, 8
 SHALLOW = dict(image_layers=1, unimodal_layers=1, multimodal_layers=1)  # quick to compile
