@@ -17,6 +17,7 @@ Legend: N images.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +25,6 @@ import numpy as np
 from capjax.errors import UserError
 from capjax.metrics import jackknife
 from capjax.metrics.measure import Measure, mean_of
-
-Corpus = Callable[[np.ndarray], float]  # float64 [N], how often each image is drawn -> the value
 
 
 class Interval(NamedTuple):
@@ -41,46 +40,47 @@ class Difference(NamedTuple):
     p_value: float  # two-sided, of the difference being zero
 
 
+@dataclass(frozen=True)
+class Options:
+    """How intervals are made. resamples: drawings of a bootstrap; seed: of what is drawn.
+
+    Raises:
+      UserError: fewer than 1 resample, or a confidence outside (0, 1).
+    """
+
+    confidence: float = 0.95
+    resamples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.resamples < 1:
+            raise UserError(f"{self.resamples} bootstrap resamples: give at least 1, better 1000")
+        if not 0 < self.confidence < 1:
+            raise UserError(f"confidence {self.confidence} is not between 0 and 1: give 0.95, say")
+
+
 def mean_interval(values: Sequence[float] | np.ndarray, **options) -> Interval:
-    """The interval of the mean of values per image [N]; options as `interval`."""
-    values = _values(values)
-    return interval(mean_of(values).corpus, len(values), **options)
+    """The interval of the mean of values per image [N]; `options` are those of `Options`."""
+    return measure_interval(mean_of(_values(values)), **options)
 
 
 def measure_interval(measure: Measure, **options) -> Interval:
-    """The interval of a metric of one system; options as `interval`."""
-    images = len(measure.per_image)
-    if measure.distinct:
-        return _jackknife_interval(measure.corpus, images, **options)
-    return interval(measure.corpus, images, **options)
-
-
-def interval(
-    corpus: Corpus,
-    images: int,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Interval:
-    """The percentile interval of a corpus-level statistic over `images` images.
+    """The percentile interval of a metric of one system; `options` are those of `Options`.
 
     Raises:
-      UserError: no images, fewer than 1 resample, or a confidence outside (0, 1).
+      UserError: no images, or as `Options`.
     """
-    _require(images, confidence, resamples)
-    value = float(corpus(np.ones(images)))
-    draws = np.array([float(corpus(weights)) for weights in _draws(images, resamples, seed)])
-    return Interval(value, *_quantiles(draws, confidence))
+    images = len(measure.per_image)
+    return _examine(measure.corpus, images, measure.distinct, Options(**options))[0]
 
 
 def mean_difference(
     first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray, **options
 ) -> Difference:
-    """The paired difference of the means of two systems' values per image, both [N].
+    """The paired difference, first minus second, of the means of values per image, both [N].
 
     Raises:
-      UserError: as many values of one as of the other missing, or as `difference`.
+      UserError: as `measure_difference`.
     """
     return measure_difference(mean_of(_values(first)), mean_of(_values(second)), **options)
 
@@ -89,7 +89,7 @@ def measure_difference(first: Measure, second: Measure, **options) -> Difference
     """The paired difference of one metric of two systems on the same images, in the same order.
 
     Raises:
-      UserError: different numbers of images, or as `difference`.
+      UserError: different numbers of images, no images, or as `Options`.
     """
     images, others = len(first.per_image), len(second.per_image)
     if images != others:
@@ -97,66 +97,32 @@ def measure_difference(first: Measure, second: Measure, **options) -> Difference
             f"{images} values of the first system and {others} of the second:"
             " score both on the same images"
         )
-    if first.distinct:
-        return _jackknife_difference(first.corpus, second.corpus, images, **options)
-    return difference(first.corpus, second.corpus, images, **options)
+
+    def corpus(weights: np.ndarray) -> float:
+        return float(first.corpus(weights)) - float(second.corpus(weights))
+
+    found, p_value = _examine(corpus, images, first.distinct, Options(**options))
+    return Difference(*found, p_value)
 
 
-def difference(
-    first: Corpus,
-    second: Corpus,
-    images: int,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Difference:
-    """The paired difference, first minus second, of a corpus-level statistic of two systems.
-
-    Raises:
-      UserError: as `interval`.
-    """
-    _require(images, confidence, resamples)
-    everything = np.ones(images)
-    value = float(first(everything)) - float(second(everything))
-    draws = np.array(
-        [
-            float(first(weights)) - float(second(weights))
-            for weights in _draws(images, resamples, seed)
-        ]
-    )
-    low, high = _quantiles(draws, confidence)
+def _examine(
+    corpus: Callable[[np.ndarray], float], images: int, distinct: bool, options: Options
+) -> tuple[Interval, float]:
+    """The interval of a corpus value, and the two-sided p-value of its being zero."""
+    if images < 1:
+        raise UserError("there are no images to draw from: give at least one value")
+    value = float(corpus(np.ones(images)))
+    if distinct:
+        error = jackknife.standard_error(corpus, images, options.seed)
+        bounds = jackknife.bounds(value, error, options.confidence)
+        return Interval(value, *bounds), jackknife.p_value(value, error)
+    draws = np.array([float(corpus(weights)) for weights in _draws(images, options)])
+    tail = (1 - options.confidence) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
     # One more of each, as if the images as they are had been drawn too: p is never 0.
     one_side = min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0)) + 1
-    return Difference(value, low, high, p_value=min(1.0, 2 * one_side / (resamples + 1)))
-
-
-def _jackknife_interval(
-    corpus: Corpus, images: int, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
-) -> Interval:
-    _require(images, confidence, resamples)
-    value = float(corpus(np.ones(images)))
-    error = jackknife.standard_error(corpus, images, seed)
-    return Interval(value, *jackknife.bounds(value, error, confidence))
-
-
-def _jackknife_difference(
-    first: Corpus,
-    second: Corpus,
-    images: int,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Difference:
-    def corpus(weights: np.ndarray) -> float:
-        return float(first(weights)) - float(second(weights))
-
-    found = _jackknife_interval(
-        corpus, images, confidence=confidence, resamples=resamples, seed=seed
-    )
-    error = jackknife.standard_error(corpus, images, seed)
-    return Difference(*found, jackknife.p_value(found.value, error))
+    p_value = min(1.0, 2 * one_side / (options.resamples + 1))
+    return Interval(value, float(low), float(high)), p_value
 
 
 def _values(values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -166,22 +132,9 @@ def _values(values: Sequence[float] | np.ndarray) -> np.ndarray:
     return values
 
 
-def _draws(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    generator = np.random.default_rng(seed)
-    for _ in range(resamples):
+def _draws(images: int, options: Options) -> Iterator[np.ndarray]:
+    """How often each image is drawn, float64 [N], `resamples` times."""
+    generator = np.random.default_rng(options.seed)
+    for _ in range(options.resamples):
         drawn = generator.integers(images, size=images)
         yield np.bincount(drawn, minlength=images).astype(np.float64)
-
-
-def _quantiles(draws: np.ndarray, confidence: float) -> tuple[float, float]:
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
-
-
-def _require(images: int, confidence: float, resamples: int) -> None:
-    if images < 1:
-        raise UserError("there are no images to draw from: give at least one value")
-    if resamples < 1:
-        raise UserError(f"{resamples} bootstrap resamples: give at least 1, better 1000")
-    if not 0 < confidence < 1:
-        raise UserError(f"confidence {confidence} is not between 0 and 1: give 0.95, say")

@@ -1,12 +1,13 @@
 """Bootstrap intervals: known coverage, seeds, pairs, and statistics that are no means."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from capjax.errors import UserError
 from capjax.metrics import evaluate
 from capjax.metrics.bootstrap import (
-    interval,
     mean_difference,
     mean_interval,
     measure_difference,
@@ -87,7 +88,8 @@ def test_a_count_of_distinct_things_is_not_bootstrapped():
     got = measure_interval(distinct)
     assert got.low <= got.value == images <= got.high
     # A drawing holds about 63% of the images, and the bootstrap's interval misses the value.
-    assert interval(distinct.corpus, images).high < 0.75 * images
+    drawn = dataclasses.replace(distinct, distinct=False)
+    assert measure_interval(drawn).high < 0.75 * images
     half = Measure(
         np.ones(images),
         lambda weights: float(np.count_nonzero(weights[: images // 2])),

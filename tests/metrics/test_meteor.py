@@ -5,29 +5,19 @@ import json
 import pathlib
 import random
 
+import meteor_data
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capjax.errors import UserError
-from capjax.metrics import meteor_files
 from capjax.metrics.meteor import meteor, scoring, sentence_meteor
 from capjax.metrics.ptb import tokenize
 from capjax.metrics.references import References
 
 ORIGINAL = json.loads(pathlib.Path(__file__).with_name("meteor_original.json").read_text())
 
-
-def files_are_missing() -> str:
-    try:
-        meteor_files.folder()
-    except UserError as error:
-        return str(error)
-    return ""
-
-
-pytestmark = pytest.mark.skipif(bool(files_are_missing()), reason=files_are_missing() or "-")
+pytestmark = meteor_data.needed
 
 
 def blanks(caption: str) -> list[str]:

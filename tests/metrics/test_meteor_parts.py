@@ -2,6 +2,7 @@
 
 import gzip
 
+import meteor_data
 import numpy as np
 import pytest
 
@@ -46,29 +47,18 @@ NORMALISED = {
 }
 
 
-def files_are_missing() -> str:
-    try:
-        meteor_files.folder()
-    except UserError as error:
-        return str(error)
-    return ""
-
-
-needs_files = pytest.mark.skipif(bool(files_are_missing()), reason=files_are_missing() or "-")
-
-
 @pytest.mark.parametrize(("word", "expected"), STEMS.items())
 def test_stems(word, expected):
     assert stem(word) == expected
 
 
-@needs_files
+@meteor_data.needed
 @pytest.mark.parametrize(("caption", "expected"), NORMALISED.items())
 def test_normalised_words(caption, expected):
     assert " ".join(normaliser.normalise_line(caption)) == expected
 
 
-@needs_files
+@meteor_data.needed
 def test_words_remembered_alone_are_those_in_the_caption():
     for caption in NORMALISED:
         for text in (caption, f"a' {caption} 'b", f"., {caption} ,. x"):

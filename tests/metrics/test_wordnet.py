@@ -2,6 +2,7 @@
 
 import zipfile
 
+import meteor_data
 import pytest
 
 from capjax.errors import UserError
@@ -23,17 +24,6 @@ SMALL = wordnet.WordNet(
     },
     exceptions={"ran": ["run"], "better": ["good", "well", "well"]},
 )
-
-
-def files_are_missing() -> str:
-    try:
-        meteor_files.folder()
-    except UserError as error:
-        return str(error)
-    return ""
-
-
-needs_files = pytest.mark.skipif(bool(files_are_missing()), reason=files_are_missing() or "-")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +56,7 @@ def test_synsets_are_those_of_the_word_and_of_its_base_forms():
     assert "dogs" not in SMALL
 
 
-@needs_files
+@meteor_data.needed
 @pytest.mark.parametrize(
     ("word", "synsets"),
     [
@@ -82,7 +72,7 @@ def test_the_published_files(word, synsets):
     assert wordnet.load().synsets(word) == synsets
 
 
-@needs_files
+@meteor_data.needed
 def test_it_is_read_once():
     assert wordnet.load() is wordnet.load()
 
