@@ -64,9 +64,9 @@ class Suite:
             if name not in ALL:
                 raise UserError(f"unknown metric {name!r}: there are {', '.join(ALL)}")
             if name in ("tuple_f", "spider") and self.parser is None:
-                raise UserError(f"{name} needs a scene-graph parser: name one")
+                raise UserError(f"{name} needs a scene-graph parser: name one (--parser)")
             if name == "chair" and self.objects is None:
-                raise UserError("chair needs an object vocabulary: give its file")
+                raise UserError("chair needs an object vocabulary: give its file (--objects)")
 
     def score(
         self,
@@ -83,8 +83,8 @@ class Suite:
         columns = references.align_several(candidates)
         if len(columns) > 1 and self.pick is None and set(self.metrics) - _OF_SETS:
             raise UserError(
-                f"images have {len(columns)} candidates: say whether the max, min or mean of their"
-                " values is wanted"
+                f"images have {len(columns)} candidates: say with pick (--pick) whether the max, min or"
+                " mean of their values is wanted"
             )
         measures: dict[str, Measure] = {}
         for name in self.metrics:

@@ -95,7 +95,7 @@ def test_metrics_of_sets_see_all_candidates(references):
         (lambda: Suite(["blue"]), ONE, "unknown metric 'blue': there are bleu, .*meteor"),
         (lambda: Suite(["spider"]), ONE, "spider needs a scene-graph parser"),
         (lambda: Suite(["chair"]), ONE, "chair needs an object vocabulary"),
-        (lambda: suite("cider"), THREE, "images have 3 candidates: say whether"),
+        (lambda: suite("cider"), THREE, "images have 3 candidates: say with pick"),
         (lambda: suite("self_bleu"), ONE, "caption"),
         (lambda: suite("cider"), {"a": ["x"], "c": ["y"]}, "need the same image ids"),
     ],
