@@ -83,8 +83,8 @@ class Suite:
         columns = references.align_several(candidates)
         if len(columns) > 1 and self.pick is None and set(self.metrics) - _OF_SETS:
             raise UserError(
-                f"images have {len(columns)} candidates: say with pick (--pick) whether the max, min"
-                " or mean of their values is wanted"
+                f"images have {len(columns)} candidates: say with pick (--pick) whether the max,"
+                " min or mean of their values is wanted"
             )
         measures: dict[str, Measure] = {}
         for name in self.metrics:
