@@ -60,9 +60,8 @@ class Source:
         for name, source, chance in zip(self.names, self.sources, self.probabilities, strict=True):
             if chance and not len(source):
                 raise UserError(f"the source {name!r} of the mixture has no records")
-        self.first = np.cumsum(
-            [0, *map(len, self.sources)]
-        )  # the first record of each, and the end
+        # The first record of each source, and the end.
+        self.first = np.cumsum([0, *map(len, self.sources)])
 
     def __len__(self) -> int:
         return int(self.first[-1])
@@ -91,7 +90,7 @@ class Source:
         """(number of the source, the record's index in it)."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        number = int(np.searchsorted(self.first, index, side="right")) - 1
+        number = _source_of(self.first, index)
         return number, int(index - self.first[number])
 
 
@@ -127,7 +126,7 @@ class MixedOrder:
 
     def another(self, record: int, rng: np.random.Generator) -> int:
         """A record of the same source, in the place of one that cannot be used."""
-        number = int(np.searchsorted(self.first, record, side="right")) - 1
+        number = _source_of(self.first, record)
         return int(rng.integers(self.first[number], self.first[number + 1]))
 
     def draw(self, number: int) -> tuple[int, int]:
@@ -149,6 +148,11 @@ class MixedOrder:
             before[mine] = self._drawn[k] + np.arange(len(mine))
             self._drawn[k] += len(mine)
         return sources, before
+
+
+def _source_of(first: np.ndarray, record: int) -> int:
+    """The number of the source that the record belongs to."""
+    return int(np.searchsorted(first, record, side="right")) - 1
 
 
 def _probabilities(names: tuple[str, ...], weights: Mapping[str, float] | None) -> np.ndarray:

@@ -38,9 +38,7 @@ class Source:
     ):
         self.source = instantiate(data, "Source", where="the labelled data")
         self.classes = {name: i for i, name in enumerate(class_names(classes))}
-        if isinstance(templates, str):
-            templates = prompts.load(templates) if templates else prompts.GENERAL
-        self.templates = prompts.check(templates)
+        self.templates = prompts.resolve(templates)
         self.label = label
 
     def __len__(self) -> int:

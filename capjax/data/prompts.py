@@ -40,6 +40,13 @@ GENERAL = (
 )
 
 
+def resolve(templates: Iterable[str] | str) -> tuple[str, ...]:
+    """Templates as a config gives them: sentences, a file of them, or "" for the general ones."""
+    if not isinstance(templates, str):
+        return check(templates)
+    return load(templates) if templates else GENERAL
+
+
 def load(path: str | Path) -> tuple[str, ...]:
     """The templates of a file: one a line, or, if it is named *.json, a list of strings."""
     path = Path(path)

@@ -48,10 +48,7 @@ class Evaluator:
             data, image_size=model.image_size, batch_size=batch_size, **options
         )
         self.classes = class_names(classes) if classes else ()
-        if isinstance(templates, str):
-            self.templates = prompts.load(templates) if templates else prompts.GENERAL
-        else:
-            self.templates = prompts.check(templates)
+        self.templates = prompts.resolve(templates)
 
     def run(self, params) -> dict[str, float]:
         """Accuracies as shares in [0, 1]."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from capjax.errors import UserError
+from capjax.metrics.references import listed
 
 Captions = dict[str, list[str]]  # image id -> captions
 _IDS = ("image_id", "key", "id", "image")
@@ -78,11 +79,6 @@ def read_candidates(path: str | Path) -> dict[str, Captions]:
     for entries_of_one in systems.values():
         _require_unique(path, "image", [image_id for image_id, _, _ in entries_of_one])
     return {name: _group(path, of_one) for name, of_one in systems.items()}
-
-
-def listed(ids: list[str]) -> str:
-    """The first three ids."""
-    return ", ".join(repr(image_id) for image_id in ids[:3]) + (", ..." if len(ids) > 3 else "")
 
 
 def read_json(path: str | Path) -> Any:

@@ -253,16 +253,16 @@ def _require_same_ids(candidates: Mapping[Hashable, object], ids: Sequence[Hasha
     missing = [image_id for image_id in ids if image_id not in candidates]
     complaints = []
     if unknown:
-        complaints.append(f"{len(unknown)} candidates have no references ({_first(unknown)})")
+        complaints.append(f"{len(unknown)} candidates have no references ({listed(unknown)})")
     if missing:
-        complaints.append(f"{len(missing)} references have no candidate ({_first(missing)})")
+        complaints.append(f"{len(missing)} references have no candidate ({listed(missing)})")
     if complaints:
         raise UserError(f"{' and '.join(complaints)}: both need the same image ids")
 
 
-def _first(ids: Sequence[Hashable]) -> str:
-    listed = ", ".join(repr(image_id) for image_id in ids[:3])
-    return listed + (", ..." if len(ids) > 3 else "")
+def listed(ids: Sequence[Hashable]) -> str:
+    """The first three ids, for messages."""
+    return ", ".join(repr(image_id) for image_id in ids[:3]) + (", ..." if len(ids) > 3 else "")
 
 
 def _only_caption(candidate: object, image_id: Hashable) -> str:
