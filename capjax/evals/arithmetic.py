@@ -88,8 +88,8 @@ class Evaluator:
             for record in records:
                 asked += [(len(keys), _checked(query, record["key"])) for query in _queries(record)]
                 keys.append(record["key"])
-            images = stack_images(records, self.batch_size, self.model.image_size, self.resize)
-            rows.append(encoder.images(images)[: len(records)])
+            images = stack_images(records, len(records), self.model.image_size, self.resize)
+            rows.append(encoder.images(images))
         if not asked:
             raise UserError("no record of the evaluation data has queries: give it some")
         gallery = np.concatenate(rows)

@@ -88,8 +88,8 @@ class LabelledData:
                         raise BadRecord(record["key"], f"has no class name as its {self.label!r}")
                     labels.append(name)
                 keys += [record["key"] for record in records]
-                images = stack_images(records, self.batch_size, self.image_size, self.resize)
-                rows.append(embed(images)[: len(records)])
+                images = stack_images(records, len(records), self.image_size, self.resize)
+                rows.append(embed(images))
         if not keys:
             raise UserError("no record of the labelled data could be used")
         return Labelled(keys, labels, np.concatenate(rows))
