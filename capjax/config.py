@@ -86,6 +86,7 @@ def base() -> ConfigDict:
             "weight_decay": 1e-4,
             "b1": 0.9,
             "b2": 0.999,
+            "epsilon": 1e-8,
             "clip_norm": 1.0,  # global norm of the gradient; 0: no clipping
         }
     )

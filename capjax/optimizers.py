@@ -4,9 +4,12 @@
     adam       Kingma and Ba 2015: no weight decay
     adafactor  Shazeer and Stern 2018 as modified for vision by Zhai et al. 2022 (section 3.3):
                factored second moment, first moment kept, no scaling by the parameter
+    lamb       You et al. 2020: adamw whose step of each matrix is as long as the matrix, times the
+               learning rate; vectors, which that paper's code spares too, move as in adamw
     sgd        with momentum b1
 
 Weight decay is multiplied by the learning rate and spares biases, scales and other vectors.
+`epsilon` is added to the root of the second moment by adamw, adam and lamb.
 Raises `UserError` for an unknown name or a field that cannot be met.
 """
 
@@ -21,7 +24,7 @@ from ml_collections import ConfigDict
 from capjax.errors import UserError
 from capjax.parallel.sharding import path_name
 
-OPTIMIZERS = ("adamw", "adam", "adafactor", "sgd")
+OPTIMIZERS = ("adamw", "adam", "adafactor", "lamb", "sgd")
 SCHEDULES = ("constant", "linear", "cosine")
 
 
@@ -55,7 +58,7 @@ def make_schedule(config: ConfigDict, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """The chain for the optimizer section: clip, precondition, decay weights, learning rate."""
+    """The chain for the optimizer section: clip, precondition, decay, trust ratio, rate."""
     if config.name == "adam" and config.weight_decay:
         raise UserError(
             "config.optimizer: adam has no weight decay; set weight_decay=0 or choose adamw"
@@ -66,6 +69,9 @@ def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradie
     chain.extend(_preconditioner(config))
     if config.weight_decay:
         chain.append(optax.add_decayed_weights(config.weight_decay, mask=decayed))
+    if config.name == "lamb":
+        # A scalar that starts at 0, such as a log temperature, would hardly ever leave it.
+        chain.append(optax.masked(optax.scale_by_trust_ratio(), decayed))
     chain.append(optax.scale_by_learning_rate(schedule))
     return optax.chain(*chain)
 
@@ -81,8 +87,8 @@ def decayed(params: Any) -> Any:
 
 
 def _preconditioner(config: ConfigDict) -> list[optax.GradientTransformation]:
-    if config.name in ("adamw", "adam"):
-        return [optax.scale_by_adam(b1=config.b1, b2=config.b2)]
+    if config.name in ("adamw", "adam", "lamb"):
+        return [optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon)]
     if config.name == "adafactor":
         return [
             optax.scale_by_factored_rms(decay_rate=0.8),

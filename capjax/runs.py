@@ -163,8 +163,8 @@ def make_model(config: ConfigDict, tokenizer: TokenRows) -> Any:
     if not hasattr(model, "special_tokens"):
         raise UserError(
             f"the model {config.model.name} has no field special_tokens, so it cannot read rows "
-            f"of {config.tokenizer.name}, which begin with {special.bos} and end with "
-            f"{special.eos}: choose another model or tokenizer"
+            f"of {config.tokenizer.name}, whose special ids are "
+            f"{special}: choose another model or tokenizer"
         )
     return model.clone(special_tokens=special)
 

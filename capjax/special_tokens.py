@@ -1,15 +1,19 @@
 """The special tokens of a vocabulary: their ids, and what they say about a row of tokens.
 
 A run's own SentencePiece vocabulary begins with the four constants below. Published vocabularies
-have others (CLIP begins with 49406, ends with 49407 and pads with 0, which is also its word "!"),
-so models, tasks and decoding read them from `SpecialTokens`: a tokenizer has one, hands it to the
-model that is made for it, and `of(model)` finds it there.
+have others (CLIP begins with 49406, ends with 49407 and pads with 0, which is also its word "!";
+SigLIP has no beginning and pads with its end, 1), so models, tasks and decoding read them from
+`SpecialTokens`: a tokenizer has one, hands it to the model that is made for it, and `of(model)`
+finds it there.
+Raises `UserError` where a caption is to be begun with a vocabulary that has no beginning.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+from capjax.errors import UserError
 
 PAD_ID = 0  # after EOS, to the length of the batch
 BOS_ID = 1  # read first, never written
@@ -22,15 +26,36 @@ class SpecialTokens:
     """Ids of one vocabulary; hashable, so that it can be a field of a Flax module."""
 
     pad: int = PAD_ID
-    bos: int = BOS_ID
+    bos: int | None = BOS_ID  # None: a row begins with its first word
     eos: int = EOS_ID
     never_written: tuple[int, ...] = (PAD_ID, BOS_ID, UNK_ID)  # not words: no caption holds them
+
+    @property
+    def start(self) -> int:
+        """BOS, which decoding begins with; UserError if there is none."""
+        self._require_bos()
+        return self.bos
+
+    def to_write(self, tokens: Any) -> Any:
+        """int [...,L] -> bool [...,L-1]: which of tokens[...,1:] a captioner writes after `start`.
+
+        True up to the first EOS, it included. UserError without BOS: a word would stand there.
+        """
+        self._require_bos()
+        return self.until_end(tokens[..., 1:])
+
+    def _require_bos(self) -> None:
+        if self.bos is None:
+            raise UserError(
+                "this model's captions begin with a first token and the tokenizer has none: choose "
+                "a tokenizer whose rows begin with one"
+            )
 
     def until_end(self, tokens: Any) -> Any:
         """int [...,L] of NumPy or JAX -> bool [...,L]: True up to the first EOS, it included.
 
-        Not "what is no padding": a vocabulary may pad with an id that is also a word. A row
-        without EOS is True throughout.
+        Not "what is no padding": a vocabulary may pad with an id that is also a word, or with EOS
+        itself. A row without EOS is True throughout.
         """
         is_end = tokens == self.eos
         return is_end.cumsum(-1) - is_end == 0

@@ -45,8 +45,8 @@ def test_mistakes_are_named():
         schedule("cosine", warmup_steps=101)
     with pytest.raises(UserError, match=r"unknown .*schedule.name 'sine'; choose one of constant"):
         schedule("sine")
-    with pytest.raises(UserError, match=r"unknown config.optimizer.name 'lamb'; choose one of"):
-        make_optimizer(section(name="lamb"), optax.constant_schedule(1.0))
+    with pytest.raises(UserError, match=r"unknown config.optimizer.name 'lion'; choose one of"):
+        make_optimizer(section(name="lion"), optax.constant_schedule(1.0))
     with pytest.raises(UserError, match="adam has no weight decay"):
         make_optimizer(section(name="adam"), optax.constant_schedule(1.0))
 
@@ -67,9 +67,31 @@ def test_the_first_step_goes_downhill(name):
     )
     grads = jax.tree.map(jnp.ones_like, PARAMS)
     updates, _ = tx.update(grads, tx.init(PARAMS), PARAMS)
-    size = {"adamw": 0.1, "adam": 0.1, "adafactor": 0.01, "sgd": 0.1}[name]
+    size = {"adamw": 0.1, "adam": 0.1, "adafactor": 0.01, "lamb": 0.1, "sgd": 0.1}[name]
     np.testing.assert_allclose(updates["dense"]["bias"], -size, rtol=1e-3)
-    np.testing.assert_allclose(updates["dense"]["kernel"], -size - 0.1 * decay, rtol=1e-3)
+    # Of lamb, a matrix of ones moves by the learning rate times its own norm, decay included.
+    whole = size if name == "lamb" else size + 0.1 * decay
+    np.testing.assert_allclose(updates["dense"]["kernel"], -whole, rtol=1e-3)
+
+
+def test_lamb_by_hand():
+    kernel, grad = jnp.array([[3.0, 4.0]]), jnp.array([[1e-3, 1e-6]])
+    params, grads = {"kernel": kernel, "scale": jnp.zeros(())}, {"kernel": grad, "scale": 2.0}
+    config = section(name="lamb", weight_decay=0.5, clip_norm=0.0, epsilon=1e-6)
+    tx = make_optimizer(config, optax.constant_schedule(0.1))
+    updates, _ = tx.update(grads, tx.init(params), params)
+    step = np.array([1e-3 / (1e-3 + 1e-6) + 1.5, 1e-6 / (1e-6 + 1e-6) + 2.0])  # decay of 0.5 p
+    expected = -0.1 * 5.0 * step / np.linalg.norm(step)
+    np.testing.assert_allclose(updates["kernel"][0], expected, rtol=1e-5)
+    np.testing.assert_allclose(updates["scale"], -0.1, rtol=1e-5)  # though it is zero itself
+
+
+def test_aligns_schedule():
+    config = section(learning_rate=1e-3, warmup_steps=10_000)
+    config.schedule.name = "linear"
+    rate = make_schedule(config, 1_200_000)
+    found = [float(rate(step)) for step in (5_000, 10_000, 605_000, 1_200_000)]
+    assert found == pytest.approx([5e-4, 1e-3, 5e-4, 0.0], rel=1e-5, abs=1e-12)
 
 
 def test_gradients_are_clipped_by_their_global_norm():

@@ -1,7 +1,7 @@
 """What every tokenizer does alike: a caption as one row of ids of a fixed length, and back.
 
 A caption of n ids becomes int32 [L]: BOS w1 .. wn EOS PAD .. PAD, with L = `max_length`, so at
-most L - 2 ids fit.
+most L - 2 ids fit; L - 1 in vocabularies without BOS, such as SigLIP's, which also pads with EOS.
 
 A config names a tokenizer by its module (`config.tokenizer.name`), which offers
     make(captions, **fields)    from the fields of the config; captions(n) gives the captions of n
@@ -53,6 +53,11 @@ class TokenRows:
         raise NotImplementedError
 
     @property
+    def room(self) -> int:
+        """How many ids fit into a row beside EOS and, where there is one, BOS."""
+        return self.max_length - (1 if self.special_tokens.bos is None else 2)
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the model's bytes and the options: equal if two tokenizers give equal ids."""
         return hashlib.sha256(self.model + self.options.encode()).hexdigest()
@@ -64,7 +69,7 @@ class TokenRows:
         ids = self.ids(caption)
         if not ids:
             raise UserError("the caption is empty")
-        limit = self.max_length - 2
+        limit = self.room
         if len(ids) > limit and not truncate:
             shown = caption if len(caption) <= _SHOWN else caption[:_SHOWN] + "..."
             raise CaptionTooLong(
@@ -75,11 +80,11 @@ class TokenRows:
         return self.row(ids[:limit])
 
     def row(self, ids: Sequence[int]) -> np.ndarray:
-        """int32 [L] of at most L - 2 ids; no ids at all make BOS EOS, the empty text."""
-        row = np.full(self.max_length, self.special_tokens.pad, np.int32)
-        row[0] = self.special_tokens.bos
-        row[1 : 1 + len(ids)] = ids
-        row[1 + len(ids)] = self.special_tokens.eos
+        """int32 [L] of at most `room` ids; no ids at all make BOS EOS, the empty text."""
+        special = self.special_tokens
+        begun = [] if special.bos is None else [special.bos]
+        row = np.full(self.max_length, special.pad, np.int32)
+        row[: len(begun) + len(ids) + 1] = [*begun, *ids, special.eos]
         return row
 
     def encode_batch(self, captions: Sequence[str], truncate: bool = False) -> np.ndarray:
@@ -112,10 +117,12 @@ class TokenRows:
         Path(path).write_bytes(self.model)
 
 
-def check_max_length(max_length: int) -> int:
-    """`max_length` if a row has room for a word; UserError otherwise."""
-    if max_length < 3:
-        raise UserError(f"max_length={max_length} leaves no room for a word: use at least 3")
+def check_max_length(max_length: int, special: int = 2) -> int:
+    """`max_length` if a row has room for a word beside `special` tokens; UserError otherwise."""
+    if max_length <= special:
+        raise UserError(
+            f"max_length={max_length} leaves no room for a word: use at least {special + 1}"
+        )
     return max_length
 
 

@@ -103,7 +103,7 @@ def _greedy(model: nn.Module, guided: bool, params, context, unconditional, scal
         rows = both.reshape(2 * batch, *context.shape[1:])
     loop = _Loop(
         position=jnp.int32(0),
-        last=jnp.full(batch, special.bos, jnp.int32),
+        last=jnp.full(batch, special.start, jnp.int32),
         ended=jnp.zeros(batch, bool),
         tokens=jnp.full((batch, steps), special.pad, jnp.int32),
         log_prob=jnp.zeros(batch),

@@ -53,6 +53,7 @@ class Model(nn.Module):
 
     batch_norm_group: pictures whose BatchNorm statistics are theirs alone in training (16 a core in
       the paper); a batch must be a multiple of it. 0: the whole batch is one.
+    depthwise: "conv" or "taps", for a CPU; see `efficientnet.Layers`.
     """
 
     vocab_size: int
@@ -63,6 +64,7 @@ class Model(nn.Module):
     special_tokens: SpecialTokens = SpecialTokens()
     embedding_dim: int = 0  # 0: that of the last map, without a projection of pictures
     batch_norm_group: int = 16
+    depthwise: str = "conv"
     drop_connect: float = 0.2
     dropout: float = 0.1  # of BERT; its attention weights are not dropped
     dtype: str = "float32"  # of the computation; parameters are float32
@@ -81,6 +83,7 @@ class Model(nn.Module):
             dtype,
             "late",
             self.batch_norm_group,
+            self.depthwise,
             v.image_width,
             v.image_depth,
             drop_connect=self.drop_connect,

@@ -123,9 +123,7 @@ class Model(nn.Module):
     def encode_text(self, tokens: jax.Array, train: bool = False):
         """int32 [B,L] -> (text embedding float32 [B,E] of unit length, words [B,T,D])."""
         # A position is a word's if something is to be predicted after it: EOS is never read.
-        words, cls = self.text_tower(
-            tokens[:, :-1], self.special_tokens.until_end(tokens[:, 1:]), train
-        )
+        words, cls = self.text_tower(tokens[:, :-1], self.special_tokens.to_write(tokens), train)
         return unit(self.text_projection(cls)), words
 
     def caption_logits(

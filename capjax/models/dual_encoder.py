@@ -70,9 +70,7 @@ class Model(nn.Module):
 
     def embed_text(self, tokens: jax.Array, train: bool = False) -> jax.Array:
         """int32 [B,L] -> float32 [B,E]."""
-        _, cls = self.text_tower(
-            tokens[:, :-1], self.special_tokens.until_end(tokens[:, 1:]), train
-        )
+        _, cls = self.text_tower(tokens[:, :-1], self.special_tokens.to_write(tokens), train)
         return unit(self.text_projection(cls))
 
     def __call__(self, image: jax.Array, tokens: jax.Array, train: bool = False):

@@ -65,6 +65,6 @@ class Task:
 
         logits = self.model.apply({"params": params}, rngs={"dropout": drop_rng}, method=forward)
         targets = tokens[:, 1:]
-        is_word = special_tokens.of(self.model).until_end(targets)
+        is_word = special_tokens.of(self.model).to_write(tokens)
         loss, count = caption_cross_entropy(logits, targets, is_word)
         return loss, {"caption_loss": loss, "weight": count}

@@ -52,7 +52,7 @@ class Task:
             {"params": params}, rngs={"dropout": drop_rng}, method=forward
         )
         targets = tokens[:, 1:]
-        is_word = special_tokens.of(self.model).until_end(targets)
+        is_word = special_tokens.of(self.model).to_write(tokens)
         caption_loss, count = caption_cross_entropy(logits, targets, is_word)
         contrastive_loss, accuracy = softmax_contrastive(image, text, params["logit_scale"])
         loss = self.contrastive_weight * contrastive_loss + self.caption_weight * caption_loss

@@ -67,6 +67,7 @@ def get_config(arg=""):
     config.optimizer.learning_rate = 5e-4
     config.optimizer.weight_decay = 0.2
     config.optimizer.b2 = 0.98
+    config.optimizer.epsilon = 1e-6
     config.optimizer.schedule.warmup_steps = 1 if arg.runlocal else 2000
     config.checkpoint.every = 5000
     config.evals.retrieval = dict(

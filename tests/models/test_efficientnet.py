@@ -21,7 +21,7 @@ from capjax.weights.table import to_params
 
 
 def build(padding="same", **fields):
-    return EfficientNet(jnp.dtype("float32"), padding, 0, **fields)
+    return EfficientNet(jnp.dtype("float32"), padding, 0, **{"depthwise": "conv"} | fields)
 
 
 # ALIGN's specification; B0 is the table of Tan and Le.
@@ -58,6 +58,21 @@ def test_it_gives_what_transformers_gives(case):
     np.testing.assert_allclose(out, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("padding", ["same", "late"])
+def test_tap_by_tap_is_the_same_convolution(padding):
+    image = peer_cases.picture((2, 44, 44, 3))  # odd maps too
+    small = dict(width=0.25, depth=0.1)
+    params = drawn(jax.eval_shape(build(**small).init, jax.random.key(0), image))
+
+    def loss(params, depthwise):
+        model = build(padding, depthwise=depthwise, **small)
+        return jnp.sum(jnp.square(model.apply(params, image)))
+
+    conv, taps = (jax.jit(jax.grad(loss), static_argnums=1)(params, d) for d in ("conv", "taps"))
+    largest = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(conv))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * largest), conv, taps)
+
+
 def test_the_paddings_differ_on_odd_maps_alone():
     """A strided convolution over 36, 18, 9, ... pixels: the same up to the first odd map."""
     maps = {}
@@ -75,7 +90,7 @@ def test_the_paddings_differ_on_odd_maps_alone():
 def test_drop_connect_leaves_out_whole_branches():
     """A block whose branch is dropped gives back what it was given, picture by picture."""
     x = np.random.default_rng(0).normal(size=(16, 5, 5, 8)).astype(np.float32)
-    block = MBConv(jnp.dtype("float32"), "same", 0, Stage(3, 1, 6, 8, 1), 1, drop_rate=0.5)
+    block = MBConv(jnp.dtype("float32"), "same", 0, "conv", Stage(3, 1, 6, 8, 1), 1, drop_rate=0.5)
     params = drawn(jax.eval_shape(block.init, jax.random.key(0), x)["params"])
     rngs = {"dropout": jax.random.key(1)}
     train = jax.jit(lambda x: block.apply({"params": params}, x, True, rngs=rngs, mutable=True)[0])

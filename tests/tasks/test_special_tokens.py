@@ -3,14 +3,17 @@
 Letters: B batch, L caption positions, V vocabulary.
 """
 
+import importlib
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from capjax.decode.greedy import greedy
+from capjax.errors import UserError
 from capjax.special_tokens import SpecialTokens
 from capjax.tasks import caption
 
@@ -50,6 +53,21 @@ class Bigrams(nn.Module):
 
     def __call__(self, image, tokens):
         return self.caption_logits(self.encode_text(tokens)[1], self.encode_image(image))
+
+
+@pytest.mark.parametrize("name", ["capjax.models.coca", "capjax.models.dual_encoder"])
+def test_models_that_begin_with_bos_refuse_a_vocabulary_without_it(name):
+    special = SpecialTokens(pad=1, bos=None, eos=1, never_written=())
+    model = importlib.import_module(name).Model(20, 6, 16, special_tokens=special)
+    with pytest.raises(UserError, match="captions begin with a first token and the tokenizer has"):
+        jax.eval_shape(
+            model.init,
+            jax.random.key(0),
+            jnp.zeros((2, 16, 16, 3), jnp.uint8),
+            jnp.ones((2, 6), int),
+        )
+    with pytest.raises(UserError, match="captions begin with a first token"):
+        _ = special.start
 
 
 def test_the_loss_counts_the_word_and_not_the_padding():
