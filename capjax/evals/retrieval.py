@@ -16,6 +16,7 @@ from capjax.data.loader import eval_batches
 from capjax.data.skips import SkipBudget
 from capjax.errors import UserError
 from capjax.evals.encoder import Encoder
+from capjax.metrics.measure import Measure
 from capjax.metrics.retrieval import retrieval_measures
 
 
@@ -46,6 +47,10 @@ class Evaluator:
 
     def run(self, params) -> dict[str, float]:
         """Recalls as shares in [0, 1], ranks from 1."""
+        return {name: measure.value for name, measure in self.measures(params).items()}
+
+    def measures(self, params) -> dict[str, Measure]:
+        """The same with their values per picture."""
         encoder = Encoder(self.model, params, self.tokenizer, self.batch_size)
         skips = SkipBudget(len(self.source), self.max_bad_fraction)
         images, captions, owner = [], [], []
@@ -59,7 +64,6 @@ class Evaluator:
                 images.append(embedded[row])
         if not captions:
             raise UserError("the evaluation data has no captions to retrieve")
-        measures = retrieval_measures(
+        return retrieval_measures(
             np.stack(images), range(len(images)), encoder.texts(captions), owner
         )
-        return {name: measure.value for name, measure in measures.items()}
