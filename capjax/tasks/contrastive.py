@@ -35,6 +35,7 @@ from capjax.tasks.contrastive_losses import (
     clip_scale,
     contrastive_loss,
 )
+from capjax.tasks.same_captions import caption_numbers, duplicates
 
 
 class Task:
@@ -42,7 +43,8 @@ class Task:
 
     loss, reduction, label_smoothing and block are those of `contrastive_loss`; "unicl" reads
     batch["class_id"], below 0 for a pair that has no class. The initial scale is the model's own if
-    it is None; a max_scale of 0 is none.
+    it is None; a max_scale of 0 is none. How many captions of a batch repeat another one is the
+    metric `duplicate_captions`; with ignore_duplicates their pairs are no negatives of each other.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Task:
         reduction: str = "mean",
         label_smoothing: float = 0.0,
         block: int = 0,
+        ignore_duplicates: bool = False,
         initial_scale: float | None = None,
         max_scale: float = MAX_LOGIT_SCALE,
         initial_bias: float = -10.0,
@@ -70,6 +73,7 @@ class Task:
             "label_smoothing": label_smoothing,
             "block": block,
         }
+        self.ignore_duplicates = ignore_duplicates
         self.initial_scale, self.max_scale = initial_scale, max_scale
         self.initial_bias = initial_bias
 
@@ -134,10 +138,18 @@ class Task:
         scale = clip_scale(params["logit_scale"], self.max_scale)
         bias = params["logit_bias"] if self.kind == "sigmoid" else 0.0
         labels = batch.get("class_id") if self.kind == "unicl" else None
+        captions = caption_numbers(batch["tokens"])
         loss, accuracy = contrastive_loss(
-            self.kind, *embeddings, scale, bias, labels=labels, **self.options
+            self.kind,
+            *embeddings,
+            scale,
+            bias,
+            labels=labels,
+            groups=captions if self.ignore_duplicates else None,
+            **self.options,
         )
         metrics = {
+            "duplicate_captions": duplicates(captions),
             "contrastive_loss": loss,
             "contrastive_accuracy": accuracy,
             "logit_scale": scale,
