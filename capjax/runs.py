@@ -169,6 +169,21 @@ def make_model(config: ConfigDict, tokenizer: TokenRows) -> Any:
     return model.clone(special_tokens=special)
 
 
+def check_prefixes(model: Any, source: Any) -> None:
+    """Raises UserError unless the model's text prefixes are the sources of the mixture, in order.
+
+    Training finds a text's prefix by the number of its source.
+    """
+    prefixes = tuple(getattr(model, "prefixes", ()))
+    names = tuple(getattr(source, "names", ()))
+    if prefixes and prefixes != names:
+        raise UserError(
+            f"config.model.prefixes are {', '.join(prefixes)} and the sources of the training data "
+            f"{', '.join(names) or 'have no names'}: train on a capjax.data.mixture and list its "
+            "sources as the prefixes, in sorted order"
+        )
+
+
 def make_task(config: ConfigDict, model: Any) -> Any:
     """The task of the config on this model."""
     return config_lib.instantiate(config.task, "Task", where="config.task", model=model)

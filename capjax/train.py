@@ -100,6 +100,7 @@ class _Loop:
         self.checkpoints, self.log, self.progress = checkpoints, log, progress
         self.clock = Clock(config.batch_size)
         model = runs.make_model(config, tokenizer)
+        runs.check_prefixes(model, source)
         self.task = runs.make_task(config, model)
         # Before the first step: a typo in an evaluator should not surface hours later.
         self.evaluators = {

@@ -17,8 +17,9 @@ class Cached:
 
     def __init__(self, source: Any):
         self.source = source
-        if hasattr(source, "order"):
-            self.order = source.order
+        for name in ("order", "names"):  # what some sources have
+            if hasattr(source, name):
+                setattr(self, name, getattr(source, name))
         self._records: dict[int, dict[str, Any]] = {}
 
     def __len__(self) -> int:

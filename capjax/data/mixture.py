@@ -11,8 +11,9 @@ function of (seed, step), equal on every process. Without it every example draws
         "weights": {"captions": 0.5, "labels": 0.5},
     }
 
-Records gain `source`, the place of their source's name in sorted order, and their key begins with
-that name. Within a source every epoch is a new permutation; a source that is used up begins anew.
+Records gain `source`, the place of their source's name in sorted order, and a `class_id` of -1 if
+they have none; their key begins with that name. Within a source every epoch is a new permutation; a
+source that is used up begins anew.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class Source:
             record = self.sources[number][own]
         except BadRecord as error:
             raise BadRecord(f"{name}/{error.key}", error.reason) from error
-        return {**record, "key": f"{name}/{record['key']}", "source": number}
+        # Without a class of its own a pair has none: -1, so that batches of every source say so.
+        return {"class_id": -1, **record, "key": f"{name}/{record['key']}", "source": number}
 
     def captions(self, index: int) -> list[str]:
         """As the record's own source."""

@@ -78,7 +78,7 @@ class Source:
             max_objects=1,
             shapes=shapes,
             sizes=("large",),
-            captions="human",
+            captions={"short": 0.5, "human": 0.5},
             **STYLES[style],
         )
 

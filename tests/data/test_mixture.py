@@ -1,6 +1,7 @@
 """Mixtures: one source a batch, drawn as often as asked, the same on every process and resume."""
 
 import pickle
+import types
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from capjax.data.loader import Examples, TrainLoader
 from capjax.data.mixture import Source
 from capjax.data.tokenizer import train
 from capjax.errors import BadRecord, UserError
+from capjax.runs import check_prefixes
 
 A, B, C = (
     {"name": "mixture_world", "size": size, "colour": colour}
@@ -143,6 +145,20 @@ def test_labels_become_sentences_with_class_numbers(tokenizer):
     bare = Source({"labels": dict(labels, classes=["cat", "bird"])})
     with pytest.raises(BadRecord, match="record 'labels/1': its 'label' is 'dog', which is no"):
         bare[1]
+
+
+def test_prefixes_are_found_by_the_number_of_their_source():
+    model = types.SimpleNamespace(prefixes=("a", "b"))
+    two = {"a": A, "b": B}
+    for source in (Source(two), Cached(Source(two))):
+        check_prefixes(model, source)
+    check_prefixes(object(), Source(SOURCES))
+    for source, said in ((Source(SOURCES), "a, b, c"), ([], "have no names")):
+        message = f"prefixes are a, b and the sources of the training data {said}: train on"
+        with pytest.raises(UserError, match=message):
+            check_prefixes(model, source)
+    with pytest.raises(UserError, match="prefixes are b, a and the sources"):
+        check_prefixes(types.SimpleNamespace(prefixes=("b", "a")), Source(two))
 
 
 def test_a_mixture_travels_to_other_processes():
