@@ -71,14 +71,14 @@ def child(side: str, args: argparse.Namespace, folder: Path) -> dict:
         ],
         cwd=Path(__file__).parent.parent,
         env=os.environ
-        | (hidden if args.device == "cpu" else {"JAX_PLATFORMS": "cuda"})
+        | (hidden if args.device == "cpu" else {})
         | ({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} if args.huge_pages else {}),
         capture_output=True,
         text=True,
     )
     if process.returncode:
         last = "\n".join(process.stderr.splitlines()[-5:])
-        sys.exit(f"the side {side!r} failed: does it have the memory, and the device?\n{last}")
+        sys.exit(f"the side {side!r} failed (is there memory for --batch {args.batch}?):\n{last}")
     return json.loads(out.read_text())
 
 

@@ -88,6 +88,8 @@ def capjax(options: SimpleNamespace) -> dict:
     from capjax.weights import clip as names
     from capjax.weights.table import to_params
 
+    if options.device == "gpu" and jax.default_backend() != "gpu":
+        sys.exit("this Python's JAX finds no GPU: install jax[cuda12], or choose --device cpu")
     if options.dtype == "float32":
         jax.config.update("jax_default_matmul_precision", "highest")  # no TF32, as on the peer's
     model = clip.published(options.variant, dtype=options.dtype, attention=options.attention)
@@ -162,6 +164,8 @@ def open_clip(options: SimpleNamespace) -> dict:
     from open_clip import ClipLoss
 
     on_gpu = options.device == "gpu"
+    if on_gpu and not torch.cuda.is_available():
+        sys.exit("the peer's PyTorch finds no GPU: install its CUDA build, or choose --device cpu")
     device = torch.device("cuda" if on_gpu else "cpu")
     if not on_gpu:
         torch.set_num_threads(options.threads)

@@ -78,6 +78,7 @@ class Source:
             max_objects=1,
             shapes=shapes,
             sizes=("large",),
+            zoom=1.5,  # at 32 pixels, so that a pattern does not hide the shape
             captions={"short": 0.5, "human": 0.5},
             **STYLES[style],
         )

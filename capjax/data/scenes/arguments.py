@@ -41,6 +41,14 @@ def fraction(name: str, value: float, high: float) -> float:
     return float(value)
 
 
+def zoom(value: float, max_objects: int) -> float:
+    if not isinstance(value, int | float) or not 1.0 <= value <= 1.8:
+        raise UserError(f"scenes: zoom={value!r} must be a number from 1 to 1.8")
+    if value > 1 and max_objects > 1:
+        raise UserError(f"scenes: zoom={value!r} has no room for more objects: set max_objects=1")
+    return float(value)
+
+
 def hold_out(given: Iterable[Iterable[str]], vocabulary: Vocabulary) -> tuple[dict, ...]:
     """Each combination as {attribute: value}."""
     attribute_of = {value: name for name, values in vocabulary.items() for value in values}

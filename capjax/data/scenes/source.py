@@ -59,6 +59,7 @@ class Source:
         alike: float = 0.25,
         overlap: float = 0.0,
         max_rotation: int = 0,
+        zoom: float = 1.0,
     ):
         """Checks every argument; raises `UserError` naming the argument and what is allowed.
 
@@ -81,6 +82,8 @@ class Source:
           overlap: 0 to 0.4, by how much the discs around objects may overlap.
           max_rotation: objects turn by up to so many degrees, 0 to 20, in steps of 5 (not further:
             a diamond must not become a square).
+          zoom: 1 to 1.8, by which a single object is larger than usual, for small pictures; above 1
+            only with max_objects=1.
         """
         self.seed = arguments.integer("seed", seed, 0, 2**63 - 1)
         self.size = arguments.integer("size", size, 1, 2**56)
@@ -112,7 +115,7 @@ class Source:
             alike=arguments.fraction("alike", alike, 1.0),
             overlap=arguments.fraction("overlap", overlap, 0.4),
             max_rotation=arguments.integer("max_rotation", max_rotation, 0, 20),
-            scale=1.0 if max_objects <= 4 else 0.7,
+            scale=arguments.zoom(zoom, max_objects) * (1.0 if max_objects <= 4 else 0.7),
         )
         self._register_names, self._register_weights, self.captions_per_image = arguments.registers(
             captions, captions_per_image

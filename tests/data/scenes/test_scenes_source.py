@@ -156,6 +156,15 @@ def test_narrowed_vocabulary():
     assert {item.angle for item in items} == set(range(-20, 21, 5))
 
 
+def test_zoom_makes_a_single_object_larger_and_keeps_it_within_the_picture():
+    plain, zoomed = (Source(size=60, max_objects=1, zoom=zoom) for zoom in (1.0, 1.8))
+    for i in range(60):
+        (small,), (large,) = plain.graph(i).objects, zoomed.graph(i).objects
+        assert large.radius == pytest.approx(1.8 * small.radius)
+        assert (large.shape, large.colour) == (small.shape, small.colour)
+        assert large.radius <= min(large.x, large.y, 1 - large.x, 1 - large.y)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
@@ -177,6 +186,8 @@ def test_narrowed_vocabulary():
         ({"overlap": 0.9}, "from 0 to 0.4"),
         ({"overlap": "a"}, "overlap='a'"),
         ({"max_rotation": 45}, "from 0 to 20"),
+        ({"max_objects": 1, "zoom": 2.0}, "zoom=2.0 must be a number from 1 to 1.8"),
+        ({"max_objects": 2, "zoom": 1.5}, "zoom=1.5 has no room for more objects"),
         ({"captions": "poetry"}, "choose from toy_generic"),
         ({"captions": {"short": 0.4, "generic": 0.4}}, "sum to 1"),
         ({"captions": {"short": 1.5, "generic": -0.5}}, "sum to 1"),
