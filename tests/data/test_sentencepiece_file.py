@@ -158,7 +158,7 @@ def test_mistakes_are_named(tmp_path):
 
 
 def test_what_writes_captions_cannot_begin_with_it(first):
-    with pytest.raises(UserError, match="this vocabulary has none: choose a tokenizer whose rows"):
+    with pytest.raises(UserError, match="the tokenizer has none: choose a tokenizer whose rows"):
         first.special_tokens.start  # noqa: B018
     assert tokenizer.train(WORDS, 60, 8).special_tokens.start == 1
 
