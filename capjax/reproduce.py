@@ -23,9 +23,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capjax.errors import UserError, exit_cleanly
+
+if TYPE_CHECKING:
+    from capjax.runs import Run
 
 EXPERIMENTS = Path("experiments")
 
@@ -50,6 +53,21 @@ class Setting:
 
 
 Claim = Callable[[Setting], list[Finding]]
+
+
+def trained(workdir: Path, config: str, arg: str, plain: str) -> Run:
+    """The run of a config with an argument, trained, or found finished in `workdir`.
+
+    Its directory is named after both; `plain` stands for no argument.
+    """
+    from capjax.config import load
+    from capjax.runs import open_run
+    from capjax.train import train
+
+    name = arg.replace("=", "-").replace(",", "-") or plain
+    directory = workdir / f"{Path(config).stem}-{name}"
+    train(load(f"{config}:{arg}" if arg else config), directory)
+    return open_run(directory)
 
 
 def claims_of(paper: str) -> ModuleType:

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from capjax import config as configs
+from capjax import reproduce
 from capjax.config import instantiate
 from capjax.evals.encoder import Encoder
 from capjax.metrics.bootstrap import mean_difference, mean_interval
 from capjax.metrics.distractors import bag_recall, random_bags
 from capjax.reproduce import Finding, Setting
-from capjax.runs import Run, open_run
-from capjax.train import train
+from capjax.runs import Run
 
 CONFIG = "configs/align/shapes.py"
 CANDIDATES, BAGS = 64, 15
@@ -33,9 +32,7 @@ UNSEEN, SEEN = "test", "val"  # splits: pairs that were held out, other pictures
 def trained(workdir: Path, **arguments: object) -> Run:
     """The run of the config with these arguments, trained or found finished in `workdir`."""
     arg = ",".join(f"{name}={value}" for name, value in arguments.items())
-    directory = workdir / f"shapes-{arg.replace('=', '-').replace(',', '-') or 'clean'}"
-    train(configs.load(f"{CONFIG}:{arg}" if arg else CONFIG), directory)
-    return open_run(directory)
+    return reproduce.trained(workdir, CONFIG, arg, "clean")
 
 
 def recall(run: Run, split: str = UNSEEN) -> np.ndarray:

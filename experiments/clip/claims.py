@@ -8,8 +8,6 @@ of other photographs.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from capjax import config as configs
@@ -18,7 +16,7 @@ from capjax.evals.retrieval import Evaluator as Retrieval
 from capjax.evals.zero_shot import Evaluator
 from capjax.metrics.bootstrap import mean_interval, measure_difference, measure_interval
 from capjax.metrics.retrieval import ranks
-from capjax.reproduce import Finding, Setting
+from capjax.reproduce import Finding, Setting, trained
 from capjax.runs import Run, open_run
 from capjax.train import train
 from experiments.clip.shapes import CLASSES, Source
@@ -28,17 +26,9 @@ PHOTOGRAPHS = "configs/clip/flickr8k.py"
 CANDIDATES = 256
 
 
-def trained(workdir: Path, arg: str) -> tuple[configs.ConfigDict, Run]:
-    """The config and the run, trained or found finished in `workdir`."""
-    config = configs.load(f"{CONFIG}:{arg}" if arg else CONFIG)
-    directory = workdir / f"shapes-{arg.replace('=', '-').replace(',', '-') or 'paper'}"
-    train(config, directory)
-    return config, open_run(directory)
-
-
-def accuracy(config: configs.ConfigDict, run: Run, name: str) -> dict[str, float]:
+def accuracy(run: Run, name: str) -> dict[str, float]:
     """Zero-shot accuracy of one of the config's evaluators, with its interval."""
-    section = config.evals[name].to_dict()
+    section = run.config.evals[name].to_dict()
     evaluator = Evaluator(
         model=run.model,
         tokenizer=run.tokenizer,
@@ -63,12 +53,11 @@ def recall(run: Run) -> dict[str, float]:
 
 def zero_shot(setting: Setting) -> list[Finding]:
     """Unseen pairs are named, and only because captions belong to their pictures."""
-    config, run = trained(setting.workdir, "")
-    unseen, seen = accuracy(config, run, "unseen_pairs"), accuracy(config, run, "seen_pairs")
+    run = trained(setting.workdir, CONFIG, "", "paper")
+    unseen, seen = accuracy(run, "unseen_pairs"), accuracy(run, "seen_pairs")
     within = recall(run)
-    ablated_config, ablated = trained(setting.workdir, "permuted=True")
-    permuted = accuracy(ablated_config, ablated, "unseen_pairs")
-    permuted_seen = accuracy(ablated_config, ablated, "seen_pairs")
+    ablated = trained(setting.workdir, CONFIG, "permuted=True", "paper")
+    permuted, permuted_seen = (accuracy(ablated, name) for name in ("unseen_pairs", "seen_pairs"))
     return [
         Finding(
             "zero_shot_unseen_pairs",

@@ -13,13 +13,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from capjax import config as configs
+from capjax import reproduce
 from capjax.evals.zero_shot import Evaluator
 from capjax.metrics.bootstrap import mean_difference
 from capjax.metrics.linear_probe import fit
 from capjax.reproduce import Finding, Setting
-from capjax.runs import Run, make_task, open_run
-from capjax.train import train
+from capjax.runs import Run, make_task
 from capjax.train_step import rng_for
 from experiments.prefix_conditioning import diagnostics
 from experiments.prefix_conditioning.worlds import CLASSES, CONTEXTS
@@ -40,10 +39,7 @@ def arguments(seed: int, prefix: bool) -> str:
 
 def trained(workdir: Path, seed: int, prefix: bool = True) -> Run:
     """The run, trained or found finished in `workdir`."""
-    arg = arguments(seed, prefix)
-    directory = workdir / f"shapes-{arg.replace('=', '-').replace(',', '-')}"
-    train(configs.load(f"{CONFIG}:{arg}"), directory)
-    return open_run(directory)
+    return reproduce.trained(workdir, CONFIG, arguments(seed, prefix), "paper")
 
 
 def hits(run: Run, evaluator: str, prefix: str) -> np.ndarray:
