@@ -107,10 +107,21 @@ def read_config(directory: Path) -> ConfigDict:
             "give the --workdir of a training run"
         )
     config = config_lib.from_json(path.read_text())
-    if "name" not in config.tokenizer:  # of a time when there was one kind of tokenizer
-        with config.unlocked():
-            config.tokenizer.name = config_lib.base().tokenizer.name
+    with config.unlocked():
+        defaults = config_lib.base()
+        # What else a tokenizer is asked for depends on its kind.
+        defaults.tokenizer = ConfigDict({"name": defaults.tokenizer.name})
+        _add_missing(config, defaults)
     return config
+
+
+def _add_missing(config: ConfigDict, defaults: ConfigDict) -> None:
+    """Fields younger than the run: a new field's default is what was done before there was one."""
+    for name, value in defaults.items():
+        if name not in config:
+            config[name] = value
+        elif isinstance(value, ConfigDict):
+            _add_missing(config[name], value)
 
 
 def open_tokenizer(directory: Path, config: ConfigDict) -> TokenRows:

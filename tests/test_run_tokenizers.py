@@ -116,6 +116,7 @@ def test_the_run_of_a_time_without_kinds_reopens_and_goes_on(tmp_path):
     # Such a run's config does not say how its tokenizer is called.
     old = json.loads((tmp_path / "config.json").read_text())
     assert old["tokenizer"].pop("name") == "capjax.data.tokenizer"
+    assert old["optimizer"].pop("epsilon") == 1e-8  # of a time before that field, too
     (tmp_path / "config.json").write_text(json.dumps(old))
     run = runs.open_run(tmp_path)
     assert isinstance(run.tokenizer, sentencepiece.Tokenizer)
