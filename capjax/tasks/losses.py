@@ -16,9 +16,19 @@ def caption_cross_entropy(
 
     logits [B,T,V], targets int32 [B,T], words bool [B,T] (False: padding, not counted).
     """
+    return mean_over_words(caption_nll(logits, targets, words), words)
+
+
+def caption_nll(logits: jax.Array, targets: jax.Array, words: jax.Array) -> jax.Array:
+    """[B]: -log p(caption), the sum over its words; arguments as above."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    return jnp.sum(losses * words, axis=1)
+
+
+def mean_over_words(nll: jax.Array, words: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sums over captions [B] -> (mean over all words [B,T] of the batch, number of words)."""
     count = jnp.sum(words)
-    return jnp.sum(losses * words) / jnp.maximum(count, 1), count
+    return jnp.sum(nll) / jnp.maximum(count, 1), count
 
 
 def softmax_contrastive(

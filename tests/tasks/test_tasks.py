@@ -8,10 +8,12 @@ import pytest
 from capjax.errors import UserError
 from capjax.models.coca import Model
 from capjax.models.dual_encoder import Model as DualEncoder
+from capjax.parallel.mesh import batch_sharding, make_mesh, put_batch
 from capjax.special_tokens import BOS_ID, EOS_ID, PAD_ID
 from capjax.tasks import caption, coca, contrastive
 from capjax.tasks.contrastive_losses import MAX_LOGIT_SCALE
 from capjax.tasks.losses import caption_cross_entropy, softmax_contrastive
+from capjax.train_step import loss_and_grads
 
 VOCABULARY, LENGTH, SIDE, BATCH = 17, 7, 16, 8
 SHALLOW = dict(image_layers=1, unimodal_layers=1, multimodal_layers=1)  # quick to compile
@@ -128,6 +130,31 @@ def test_coca_is_the_weighted_sum_and_contrast_ignores_dropout(model, params, ba
     _, dropped = metrics(1.0)
     np.testing.assert_allclose(seen["contrastive_loss"], dropped["contrastive_loss"], rtol=1e-6)
     assert seen["caption_loss"] != dropped["caption_loss"]
+
+
+def test_coca_in_microbatches_is_coca_of_the_whole_batch(model, batch):
+    """Two means over microbatches would not be it: captions differ in length, and pairs meet."""
+    tokens = batch["tokens"].copy()
+    tokens[1::2, 3:] = PAD_ID  # the rows of the second microbatch
+    batch = {**batch, "tokens": tokens}
+
+    class Forgetful(coca.Task):
+        accumulate = property()  # not offered
+
+    def step(kind, microbatches):
+        task, mesh = kind(model=model), make_mesh({"data": 2})
+        with jax.set_mesh(mesh):
+            rows = put_batch(batch, batch_sharding(mesh))
+            params = jax.jit(task.init)(jax.random.key(0))
+            compute = jax.jit(loss_and_grads, static_argnums=(0, 4))
+            return jax.device_get(compute(task, params, rows, jax.random.key(0), microbatches))
+
+    whole, parts = step(coca.Task, 1), step(coca.Task, 2)
+    scale = max(np.abs(x).max() for x in jax.tree.leaves(whole))
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6 * scale), parts, whole
+    )
+    assert abs(step(Forgetful, 2)[0] - whole[0]) > 0.1
 
 
 @pytest.mark.parametrize("kind", [Model, DualEncoder])
