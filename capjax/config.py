@@ -31,7 +31,7 @@ import json
 import math
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,9 @@ def base() -> ConfigDict:
     config.log_every = 50
     config.ema_decay = 0.0  # of an exponential moving average of the parameters; 0: none
     config.init_from = ""  # a run directory whose parameters and tokenizer to start from
+    # Parts of the model that start from parts of other runs: {"image_tower": "DIR:image_tower"};
+    # the second name may be left out where it is the same.
+    config.init_parts = ConfigDict()
 
     config.model = ConfigDict({"name": ""})
     config.task = ConfigDict({"name": ""})
@@ -96,7 +99,13 @@ def base() -> ConfigDict:
     config.evals = ConfigDict()
 
     config.lock()
-    for section in (config.model, config.task, config.data.train, config.evals):
+    for section in (
+        config.model,
+        config.task,
+        config.data.train,
+        config.evals,
+        config.init_parts,
+    ):
         section.unlock()
     return config
 
@@ -175,8 +184,17 @@ def validate(config: ConfigDict) -> None:
         raise UserError("config.optimizer.learning_rate must be a finite number, 0 or more")
 
 
-def instantiate(section: ConfigDict, offer: str, *, where: str = "", **context: Any) -> Any:
+def instantiate(
+    section: ConfigDict,
+    offer: str,
+    *,
+    where: str = "",
+    if_taken: Mapping[str, Any] | None = None,
+    **context: Any,
+) -> Any:
     """The object that a config section names: `module.offer(**fields, **context)`.
+
+    `if_taken` is more context, of which the constructor gets what it has a parameter for.
 
     The module is `section.type` if there is one, else `section.name`. `every`, which is the loop's,
     is left out of an evaluator's fields. `where` names the section in messages
@@ -195,6 +213,8 @@ def instantiate(section: ConfigDict, offer: str, *, where: str = "", **context: 
     constructor = getattr(_import(path, where), offer, None)
     if constructor is None:
         raise UserError(f"{where}: the module {path!r} offers no {offer!r}")
+    taken = inspect.signature(constructor).parameters
+    context |= {name: value for name, value in (if_taken or {}).items() if name in taken}
     _check_arguments(constructor, fields, context, where=where, what=f"{path}.{offer}")
     return constructor(**fields, **context)
 

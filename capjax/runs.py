@@ -12,7 +12,8 @@ not belong together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from capjax import special_tokens
 from capjax.checkpoint import Checkpoints, replicated
 from capjax.data.token_rows import TokenRows, read_model
 from capjax.errors import UserError
+from capjax.models.init import init
 from capjax.train_step import rng_for
 from capjax.whole_file import whole_file
 
@@ -69,8 +71,7 @@ def open_run(directory: Path | str, step: int | None = None, use_ema: bool = Tru
     config = read_config(directory)
     tokenizer = open_tokenizer(directory, config)
     model = make_model(config, tokenizer)
-    task = make_task(config, model)
-    shapes = jax.eval_shape(task.init, rng_for(0, "init"))
+    shapes = jax.eval_shape(initializer(config, model), rng_for(0, "init"))
     # On one device: what applies the model decides how it is spread.
     first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params, step = load_params(directory, replicated(shapes, first), tokenizer, step, use_ema)
@@ -124,19 +125,29 @@ def _add_missing(config: ConfigDict, defaults: ConfigDict) -> None:
             _add_missing(config[name], value)
 
 
-def open_tokenizer(directory: Path, config: ConfigDict) -> TokenRows:
-    """The tokenizer of the run in `directory`, from the bytes that the run keeps."""
+def open_tokenizer(directory: Path, config: ConfigDict) -> TokenRows | None:
+    """The tokenizer of the run in `directory`, from the bytes that the run keeps.
+
+    None for an imported model that reads no text.
+    """
+    if not config.tokenizer.name:
+        return None
     model = read_model(directory / TOKENIZER)
     return config_lib.instantiate(config.tokenizer, "reopen", where="config.tokenizer", model=model)
 
 
 def check_tokenizer(directory: Path, tokenizer: TokenRows, host: dict[str, Any]) -> None:
     """Raises UserError unless the checkpoint was trained with this tokenizer."""
-    if host["tokenizer"] != tokenizer.fingerprint:
+    if host["tokenizer"] != fingerprint(tokenizer):
         raise UserError(
             f"{str(directory / TOKENIZER)!r} is not the tokenizer that the checkpoint of this run "
             f"was trained with: put the file back that belongs to it"
         )
+
+
+def fingerprint(tokenizer: TokenRows | None) -> str:
+    """The tokenizer's own; "" if there is none."""
+    return "" if tokenizer is None else tokenizer.fingerprint
 
 
 def prepare(directory: Path, config: ConfigDict, source: Any, started: bool) -> TokenRows:
@@ -158,26 +169,28 @@ def prepare(directory: Path, config: ConfigDict, source: Any, started: bool) -> 
     return open_tokenizer(directory, config)
 
 
-def make_model(config: ConfigDict, tokenizer: TokenRows) -> Any:
+def make_model(config: ConfigDict, tokenizer: TokenRows | None) -> Any:
     """The model of the config, for this tokenizer's vocabulary."""
-    model = config_lib.instantiate(
-        config.model,
-        "Model",
-        where="config.model",
-        vocab_size=tokenizer.vocab_size,
-        max_length=tokenizer.max_length,
-        image_size=config.data.image_size,
-    )
-    special = tokenizer.special_tokens
-    if special_tokens.of(model) == special:
+    sizes = {"image_size": config.data.image_size}
+    if tokenizer is not None:
+        sizes |= {"vocab_size": tokenizer.vocab_size, "max_length": tokenizer.max_length}
+    model = config_lib.instantiate(config.model, "Model", where="config.model", if_taken=sizes)
+    if tokenizer is None or special_tokens.of(model) == tokenizer.special_tokens:
         return model
     if not hasattr(model, "special_tokens"):
         raise UserError(
             f"the model {config.model.name} has no field special_tokens, so it cannot read rows "
-            f"of {config.tokenizer.name}, whose special ids are "
-            f"{special}: choose another model or tokenizer"
+            f"of {config.tokenizer.name}, whose special ids are {tokenizer.special_tokens}: choose "
+            "another model or tokenizer"
         )
-    return model.clone(special_tokens=special)
+    return model.clone(special_tokens=tokenizer.special_tokens)
+
+
+def initializer(config: ConfigDict, model: Any) -> Callable[[jax.Array], Any]:
+    """What makes first parameters from a key: the task, or the model if it has no task."""
+    if config.task.name:
+        return make_task(config, model).init
+    return functools.partial(init, model)
 
 
 def check_prefixes(model: Any, source: Any) -> None:

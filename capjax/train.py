@@ -217,7 +217,7 @@ class _Loop:
         return step == self.config.steps or bool(every and step % every == 0)
 
     def _save(self, step: int) -> None:
-        host = {"data": self.loader.state(), "tokenizer": self.tokenizer.fingerprint}
+        host = {"data": self.loader.state(), "tokenizer": runs.fingerprint(self.tokenizer)}
         self.checkpoints.save(step, self.state, host)
 
 

@@ -1,7 +1,8 @@
 """The one attention of capjax: multi-head attention over explicit keys and values.
 
 Letters: B batch, T query positions, S key positions, D width of the input, F features of all
-heads together, H heads, K = F / H head width, O width of the output (F unless said).
+heads together, H heads, G heads of keys and values (H, or a divisor of it: grouped queries,
+arXiv 2305.13245), K head width (F / H unless said), O width of the output (F unless said).
 
 Keys and values are a value of their own (`KeyValue`), so that one module serves training
 (projected from the input), cross-attention (projected once from the context and kept) and cached
@@ -16,9 +17,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from capjax.models.rotary import Rotary
+
 
 class KeyValue(NamedTuple):
-    """Projected keys and values, each [B, S, H, K]."""
+    """Projected keys and values, each [B, S, G, K]."""
 
     key: jax.Array
     value: jax.Array
@@ -30,13 +33,18 @@ def attention(
     value: jax.Array,
     mask: jax.Array | None = None,
     implementation: str = "xla",
+    bias: jax.Array | None = None,
+    scale: float | None = None,
 ) -> jax.Array:
-    """softmax(q k^T / sqrt(K)) v.
+    """softmax(scale q k^T + bias) v, with scale = 1 / sqrt(K) unless given.
 
-    query [B,T,H,K], key and value [B,S,H,K], mask bool broadcastable to [B,H,T,S] (True: may be
-    seen) -> [B,T,H,K]. `implementation` is "xla" or "cudnn" (`jax.nn.dot_product_attention`).
+    query [B,T,H,K], key and value [B,S,G,K], mask bool and bias broadcastable to [B,H,T,S] (True:
+    may be seen) -> [B,T,H,K]. `implementation` is "xla" or "cudnn", those of
+    `jax.nn.dot_product_attention`.
     """
-    return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation=implementation)
+    return jax.nn.dot_product_attention(
+        query, key, value, bias, mask, scale=scale, implementation=implementation
+    )
 
 
 def causal_mask(length: int) -> jax.Array:
@@ -47,7 +55,8 @@ def causal_mask(length: int) -> jax.Array:
 class Attention(nn.Module):
     """Multi-head attention with its four projections; parameters float32, computed in `dtype`.
 
-    `in_init` makes the kernels of query, key and value, `out_init` that of the output.
+    `in_init` makes the kernels of query, key and value, `out_init` that of the output. With
+    `rotary`, queries and keys are turned by their positions, which must be given then.
     """
 
     features: int
@@ -57,30 +66,55 @@ class Attention(nn.Module):
     in_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     out_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     out_features: int | None = None
+    kv_heads: int | None = None
+    head_width: int | None = None
+    in_bias: bool = True
+    out_bias: bool = True
+    rotary: Rotary | None = None
+    scale: float | None = None
 
     def setup(self):
-        if self.features % self.heads:
+        kv_heads = self.kv_heads or self.heads
+        if self.head_width is None and self.features % self.heads:
             raise ValueError(f"width {self.features} does not divide into {self.heads} heads")
-        split = (self.heads, self.features // self.heads)
-        self.query = nn.DenseGeneral(split, dtype=self.dtype, kernel_init=self.in_init)
-        self.key = nn.DenseGeneral(split, dtype=self.dtype, kernel_init=self.in_init)
-        self.value = nn.DenseGeneral(split, dtype=self.dtype, kernel_init=self.in_init)
+        if self.heads % kv_heads:
+            raise ValueError(f"{self.heads} heads do not share {kv_heads} heads of keys evenly")
+        width = self.head_width or self.features // self.heads
+
+        def projection(heads: int) -> nn.DenseGeneral:
+            return nn.DenseGeneral(
+                (heads, width), use_bias=self.in_bias, dtype=self.dtype, kernel_init=self.in_init
+            )
+
+        self.query, self.key, self.value = map(projection, (self.heads, kv_heads, kv_heads))
         self.out = nn.DenseGeneral(
             self.out_features or self.features,
             axis=(-2, -1),
+            use_bias=self.out_bias,
             dtype=self.dtype,
             kernel_init=self.out_init,
         )
 
-    def project(self, context: jax.Array) -> KeyValue:
-        """Keys and values of a context [B,S,D]."""
-        return KeyValue(self.key(context), self.value(context))
+    def project(self, context: jax.Array, positions: jax.Array | None = None) -> KeyValue:
+        """Keys and values of a context [B,S,D], at positions int32 [S] or [B,S]."""
+        key = self.key(context)
+        return KeyValue(
+            self.rotary.turn(key, positions) if self.rotary else key, self.value(context)
+        )
 
     def __call__(
-        self, x: jax.Array, key_value: KeyValue, mask: jax.Array | None = None
+        self,
+        x: jax.Array,
+        key_value: KeyValue,
+        mask: jax.Array | None = None,
+        bias: jax.Array | None = None,
+        positions: jax.Array | None = None,
     ) -> jax.Array:
         """x [B,T,D] attends to `key_value` -> [B,T,O]."""
+        query = self.query(x)
+        if self.rotary:
+            query = self.rotary.turn(query, positions)
         attended = attention(
-            self.query(x), key_value.key, key_value.value, mask, self.implementation
+            query, key_value.key, key_value.value, mask, self.implementation, bias, self.scale
         )
         return self.out(attended)

@@ -1,8 +1,12 @@
 """Transformer blocks, with or without cross-attention, cached or not.
 
 Pre-LayerNorm unless `BlockConfig.post_norm` asks for the order of the first transformers and BERT.
+The other options are those of published language models: T5's (RMSNorm, no biases, a bias by
+distance instead of positions) and Llama's (the same with rotary positions, grouped queries and a
+gated MLP, arXiv 2002.05202).
 
-Letters: B batch, T positions, S context positions, D width, H heads, K head width.
+Letters: B batch, T positions, S context positions, D width, H heads, G heads of keys and values,
+K head width, N positions of a step.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from flax.linen.initializers import Initializer
 
 from capjax.errors import UserError
 from capjax.models.attention import Attention, KeyValue
+from capjax.models.rotary import Rotary
 
 REMAT_POLICIES = {
     "full": None,  # keep only each block's input
@@ -34,6 +39,8 @@ ACTIVATIONS = {
     "gelu": functools.partial(nn.gelu, approximate=False),
     "gelu_tanh": nn.gelu,
     "quick_gelu": quick_gelu,
+    "relu": nn.relu,
+    "silu": nn.silu,
 }
 
 
@@ -63,16 +70,28 @@ class BlockConfig(NamedTuple):
     dtype: jnp.dtype = jnp.float32
     attention: str = "xla"
     activation: Callable[[jax.Array], jax.Array] = nn.gelu
-    epsilon: float = 1e-6  # of the LayerNorms
+    epsilon: float = 1e-6  # of the norms
     post_norm: bool = False
     init: BlockInit = BlockInit()
+    norm: str = "layer"  # or "rms": divided by the root mean square, no mean and no bias
+    gated: bool = False  # the MLP is out(activation(gate(x)) * in(x))
+    attention_bias: tuple[bool, bool] = (True, True)  # of query, key and value; of the output
+    mlp_bias: bool = True
+    kv_heads: int | None = None  # of keys and values, where they are fewer than of queries
+    head_width: int | None = None  # where it is not width / heads
+    attention_scale: float | None = None  # where it is not 1 / sqrt(head width)
+    rotary: Rotary | None = None
 
-    def layer_norm(self) -> nn.LayerNorm:
-        """A LayerNorm of the tower."""
-        return nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)
+    def make_norm(self) -> nn.LayerNorm | nn.RMSNorm:
+        """A norm of the tower; its sums are float32 in any case."""
+        kind = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}[self.norm]
+        return kind(epsilon=self.epsilon, dtype=self.dtype)
 
-    def make_attention(self, name: str | None = None) -> Attention:
-        """A multi-head attention of the tower; named in modules that are compact."""
+    def make_attention(self, name: str | None = None, cross: bool = False) -> Attention:
+        """A multi-head attention of the tower; named in modules that are compact.
+
+        A cross-attention has no positions to turn by.
+        """
         return Attention(
             self.width,
             self.heads,
@@ -80,6 +99,12 @@ class BlockConfig(NamedTuple):
             self.attention,
             self.init.attention_in,
             self.init.attention_out,
+            kv_heads=self.kv_heads,
+            head_width=self.head_width,
+            in_bias=self.attention_bias[0],
+            out_bias=self.attention_bias[1],
+            rotary=None if cross else self.rotary,
+            scale=self.attention_scale,
             name=name,
         )
 
@@ -87,14 +112,14 @@ class BlockConfig(NamedTuple):
 class BlockCache(NamedTuple):
     """What one block keeps between decoding steps."""
 
-    self_attention: KeyValue  # [B,T,H,K]: filled position by position
-    cross_attention: KeyValue | None  # [B,S,H,K]: projected once
+    self_attention: KeyValue  # [B,T,G,K]: filled position by position
+    cross_attention: KeyValue | None  # [B,S,G,K]: projected once
 
 
 class Block(nn.Module):
-    """x + self-attention, (+ cross-attention), + MLP; each on a LayerNorm of its input.
+    """x + self-attention, (+ cross-attention), + MLP; each on a norm of its input.
 
-    In a post-norm block the LayerNorm follows the sum instead.
+    In a post-norm block the norm follows the sum instead.
     """
 
     config: BlockConfig
@@ -102,15 +127,21 @@ class Block(nn.Module):
 
     def setup(self):
         c = self.config
-        self.norm_self = c.layer_norm()
+        self.norm_self = c.make_norm()
         self.self_attention = c.make_attention()
         if self.cross:
-            self.norm_cross = c.layer_norm()
-            self.cross_attention = c.make_attention()
-        self.norm_mlp = c.layer_norm()
-        self.mlp_in = nn.Dense(c.mlp_dim, dtype=c.dtype, kernel_init=c.init.mlp_in)
-        self.mlp_out = nn.Dense(c.width, dtype=c.dtype, kernel_init=c.init.mlp_out)
+            self.norm_cross = c.make_norm()
+            self.cross_attention = c.make_attention(cross=True)
+        self.norm_mlp = c.make_norm()
+        self.mlp_in = self._dense(c.mlp_dim, c.init.mlp_in)
+        if c.gated:
+            self.mlp_gate = self._dense(c.mlp_dim, c.init.mlp_in)
+        self.mlp_out = self._dense(c.width, c.init.mlp_out)
         self.drop = nn.Dropout(c.dropout)
+
+    def _dense(self, features: int, init: Initializer) -> nn.Dense:
+        c = self.config
+        return nn.Dense(features, use_bias=c.mlp_bias, dtype=c.dtype, kernel_init=init)
 
     def __call__(
         self,
@@ -118,32 +149,40 @@ class Block(nn.Module):
         context: jax.Array | None = None,
         mask: jax.Array | None = None,
         train: bool = False,
+        bias: jax.Array | None = None,
+        context_mask: jax.Array | None = None,
     ) -> jax.Array:
         """x [B,T,D], context [B,S,C] for a cross block, mask over self-attention -> [B,T,D].
 
-        The context is not normalised here: a context of zeros must reach the keys and values
-        as zeros (guiding, conditioning dropout).
+        `bias` [1,H,T,T] is added to the scores of self-attention, `context_mask` bool
+        [B,1,1,S] says what of the context may be seen. The context is not normalised here: a
+        context of zeros must reach the keys and values as zeros (guiding, conditioning dropout).
         """
         y = self._before(self.norm_self, x)
-        y = self.self_attention(y, self.self_attention.project(y), mask)
+        at = jnp.arange(x.shape[1])
+        y = self.self_attention(y, self.self_attention.project(y, at), mask, bias, at)
         x = self._after(self.norm_self, x, y, train)
         cross = self.cross_attention.project(context) if self.cross else None
-        return self._rest(x, cross, train)
+        return self._rest(x, cross, train, context_mask)
 
-    def _rest(self, x: jax.Array, cross: KeyValue | None, train: bool) -> jax.Array:
+    def _rest(self, x, cross: KeyValue | None, train: bool, context_mask=None) -> jax.Array:
         """What follows self-attention: the same for whole captions and for one step."""
         if cross is not None:
-            y = self.cross_attention(self._before(self.norm_cross, x), cross)
+            y = self.cross_attention(self._before(self.norm_cross, x), cross, context_mask)
             x = self._after(self.norm_cross, x, y, train)
-        y = self._before(self.norm_mlp, x)
-        y = self.mlp_out(self.config.activation(self.mlp_in(y)))
-        return self._after(self.norm_mlp, x, y, train)
+        return self._after(self.norm_mlp, x, self._mlp(self._before(self.norm_mlp, x)), train)
 
-    def _before(self, norm: nn.LayerNorm, x: jax.Array) -> jax.Array:
+    def _mlp(self, x: jax.Array) -> jax.Array:
+        activation, y = self.config.activation, self.mlp_in(x)
+        return self.mlp_out(
+            activation(self.mlp_gate(x)) * y if self.config.gated else activation(y)
+        )
+
+    def _before(self, norm: nn.Module, x: jax.Array) -> jax.Array:
         """What a layer reads."""
         return x if self.config.post_norm else norm(x)
 
-    def _after(self, norm: nn.LayerNorm, x: jax.Array, y: jax.Array, train: bool) -> jax.Array:
+    def _after(self, norm: nn.Module, x: jax.Array, y: jax.Array, train: bool) -> jax.Array:
         """The residual sum of x and the layer's output y."""
         x = x + self.drop(y, not train)
         return norm(x) if self.config.post_norm else x
@@ -151,29 +190,40 @@ class Block(nn.Module):
     def start(self, batch: int, length: int, context: jax.Array | None = None) -> BlockCache:
         """An empty cache for `length` positions; the context's keys and values are in it."""
         c = self.config
-        empty = jnp.zeros((batch, length, c.heads, c.width // c.heads), c.dtype)
+        shape = (c.kv_heads or c.heads, c.head_width or c.width // c.heads)
+        empty = jnp.zeros((batch, length, *shape), c.dtype)
         cross = self.cross_attention.project(context) if self.cross else None
         return BlockCache(KeyValue(empty, empty), cross)
 
-    def step(self, x: jax.Array, position: jax.Array, cache: BlockCache):
-        """One position: x [B,1,D] at index `position` -> ([B,1,D], the cache with it)."""
+    def step(
+        self,
+        x: jax.Array,
+        position: jax.Array,
+        cache: BlockCache,
+        bias: jax.Array | None = None,
+        context_mask: jax.Array | None = None,
+    ):
+        """The next N positions: x [B,N,D], the first at index `position` -> ([B,N,D], the cache
+        with them). `bias` [1,H,N,T] as in the call, over all positions of the cache."""
         y = self._before(self.norm_self, x)
-        new = self.self_attention.project(y)
+        at = position + jnp.arange(x.shape[1])
+        new = self.self_attention.project(y, at)
         kept = jax.tree.map(
-            lambda buffer, row: jax.lax.dynamic_update_slice_in_dim(buffer, row, position, 1),
+            lambda buffer, rows: jax.lax.dynamic_update_slice_in_dim(buffer, rows, position, 1),
             cache.self_attention,
             new,
         )
-        seen = jnp.arange(kept.key.shape[1]) <= position
-        y = self.self_attention(y, kept, seen[None, None, None])
+        seen = jnp.arange(kept.key.shape[1]) <= at[:, None]
+        y = self.self_attention(y, kept, seen[None, None], bias, at)
         x = self._after(self.norm_self, x, y, train=False)
-        return self._rest(x, cache.cross_attention, False), cache._replace(self_attention=kept)
+        x = self._rest(x, cache.cross_attention, False, context_mask)
+        return x, cache._replace(self_attention=kept)
 
 
 class Stack(nn.Module):
-    """`layers` blocks and a final LayerNorm; rematerialised by name ("none", "full", "dots").
+    """`layers` blocks and a final norm; rematerialised by name ("none", "full", "dots").
 
-    Post-norm blocks end with a LayerNorm already, so that none follows them.
+    Post-norm blocks end with a norm already, so that none follows them.
     """
 
     layers: int
@@ -187,7 +237,7 @@ class Stack(nn.Module):
             block = nn.remat(Block, policy=REMAT_POLICIES[self.remat], static_argnums=(4,))
         self.blocks = [block(self.config, self.cross) for _ in range(self.layers)]
         if not self.config.post_norm:
-            self.norm = self.config.layer_norm()
+            self.norm = self.config.make_norm()
 
     def _last(self, x: jax.Array) -> jax.Array:
         return x if self.config.post_norm else self.norm(x)
@@ -198,20 +248,29 @@ class Stack(nn.Module):
         context: jax.Array | None = None,
         mask: jax.Array | None = None,
         train: bool = False,
+        bias: jax.Array | None = None,
+        context_mask: jax.Array | None = None,
     ) -> jax.Array:
         """x [B,T,D] -> [B,T,D]; see `Block`."""
         for block in self.blocks:
-            x = block(x, context, mask, train)
+            x = block(x, context, mask, train, bias, context_mask)
         return self._last(x)
 
     def start(self, batch: int, length: int, context: jax.Array | None = None):
         """Caches of all blocks for a caption of at most `length` positions."""
         return [block.start(batch, length, context) for block in self.blocks]
 
-    def step(self, x: jax.Array, position: jax.Array, caches: list[BlockCache]):
-        """One position through all blocks: x [B,1,D] -> ([B,1,D], caches)."""
+    def step(
+        self,
+        x: jax.Array,
+        position: jax.Array,
+        caches: list[BlockCache],
+        bias: jax.Array | None = None,
+        context_mask: jax.Array | None = None,
+    ):
+        """The next positions through all blocks: x [B,N,D] -> ([B,N,D], caches)."""
         after = []
         for block, cache in zip(self.blocks, caches, strict=True):
-            x, cache = block.step(x, position, cache)
+            x, cache = block.step(x, position, cache, bias, context_mask)
             after.append(cache)
         return self._last(x), after

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from capjax import special_tokens
 from capjax.errors import UserError
+from capjax.models.init import init
 from capjax.tasks.losses import caption_cross_entropy
 
 
@@ -32,13 +33,6 @@ def check_rate(rate: float) -> float:
             f"conditioning_dropout={rate} is no probability: choose a value between 0 and 1"
         )
     return float(rate)
-
-
-def init(model: nn.Module, rng: jax.Array):
-    """Parameters of a model of pictures and tokens, for any of its batch sizes."""
-    image = jnp.zeros((1, model.image_size, model.image_size, 3), jnp.uint8)
-    tokens = jnp.zeros((1, model.max_length), jnp.int32)
-    return model.init(rng, image, tokens)["params"]
 
 
 class Task:

@@ -15,8 +15,9 @@ import flax.linen as nn
 import jax
 
 from capjax import special_tokens
+from capjax.models.init import init
 from capjax.tasks.cached_contrastive import cached_loss_and_grads
-from capjax.tasks.caption import check_rate, drop_conditioning, init
+from capjax.tasks.caption import check_rate, drop_conditioning
 from capjax.tasks.losses import caption_nll, mean_over_words, softmax_contrastive
 
 

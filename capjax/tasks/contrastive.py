@@ -27,8 +27,8 @@ import jax.numpy as jnp
 
 from capjax.errors import UserError
 from capjax.models import batch_norm
+from capjax.models.init import init
 from capjax.tasks.cached_contrastive import cached_loss_and_grads
-from capjax.tasks.caption import init
 from capjax.tasks.contrastive_losses import (
     MAX_LOGIT_SCALE,
     check_options,

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 
 from capjax.weights.table import (
     Entry,
+    Transform,
     attention,
     batch_norm,
     convolution,
-    layer_norm,
+    kernel,
     linear,
+    norm,
     same,
 )
+
+# A convolution [O,I,1,1] that is a linear layer here.
+_pointwise = Transform(convolution.read, lambda x: x.T[..., None, None])
+# A scale is published as a temperature, its inverse.
+_from_temperature = Transform(lambda sigma: -np.log(sigma), lambda scale: jnp.exp(-scale))
 
 
 def bert(ours: str, theirs: str) -> list[Entry]:
@@ -24,12 +32,12 @@ def bert(ours: str, theirs: str) -> list[Entry]:
         Entry(f"{ours}embedding/embedding", f"{table}.word_embeddings.weight", same),
         Entry(f"{ours}positions/embedding", f"{table}.position_embeddings.weight", same),
         Entry(f"{ours}segments/embedding", f"{table}.token_type_embeddings.weight", same),
-        *layer_norm(f"{ours}norm", f"{table}.LayerNorm"),
+        *norm(f"{ours}norm", f"{table}.LayerNorm"),
         *attention(f"{block}/self_attention", *read, f"{layer}.attention.output.dense"),
-        *layer_norm(f"{block}/norm_self", f"{layer}.attention.output.LayerNorm"),
+        *norm(f"{block}/norm_self", f"{layer}.attention.output.LayerNorm"),
         *linear(f"{block}/mlp_in", f"{layer}.intermediate.dense"),
         *linear(f"{block}/mlp_out", f"{layer}.output.dense"),
-        *layer_norm(f"{block}/norm_mlp", f"{layer}.output.LayerNorm"),
+        *norm(f"{block}/norm_mlp", f"{layer}.output.LayerNorm"),
     ]
 
 
@@ -38,17 +46,17 @@ def efficientnet(ours: str, theirs: str) -> list[Entry]:
     block, layer = rf"{ours}block_(\d+)", rf"{theirs}encoder.blocks.\1"
     depthwise, squeeze = f"{layer}.depthwise_conv", f"{layer}.squeeze_excite"
     entries = []
-    for name, conv, norm in (
+    for name, conv, statistics in (
         (f"{ours}stem", f"{theirs}embeddings.convolution", f"{theirs}embeddings.batchnorm"),
         (f"{block}/expand", f"{layer}.expansion.expand_conv", f"{layer}.expansion.expand_bn"),
         (f"{block}/depthwise", f"{depthwise}.depthwise_conv", f"{depthwise}.depthwise_norm"),
         (f"{block}/project", f"{layer}.projection.project_conv", f"{layer}.projection.project_bn"),
     ):
-        entries += [Entry(f"{name}_conv/kernel", f"{conv}.weight", convolution)]
-        entries += batch_norm(f"{name}_norm", norm)
+        entries += kernel(f"{name}_conv", conv, convolution)
+        entries += batch_norm(f"{name}_norm", statistics)
     for name, conv in ((f"{block}/squeeze", "reduce"), (f"{block}/excite", "expand")):
         entries += [
-            Entry(f"{name}/kernel", f"{squeeze}.{conv}.weight", convolution),
+            *kernel(name, f"{squeeze}.{conv}", _pointwise),
             Entry(f"{name}/bias", f"{squeeze}.{conv}.bias", same),
         ]
     return entries
@@ -58,7 +66,7 @@ TABLE = [
     *efficientnet("image_tower/", "vision_model."),
     *bert("text_tower/", "text_model."),
     *linear("text_projection", "text_projection"),
-    Entry("logit_scale", "temperature", lambda sigma: -np.log(sigma)),
+    Entry("logit_scale", "temperature", _from_temperature),
 ]
 
 # BERT's pooler, the classifier's convolution behind the last stage, and constants.

@@ -11,7 +11,7 @@ from capjax.errors import UserError
 from capjax.evals import guidance, retrieval
 from capjax.models.coca import Model
 from capjax.parallel.mesh import make_mesh
-from capjax.tasks.caption import init
+from capjax.models.init import init
 
 DATA = dict(name="capjax.data.scenes", size=13, image_size=32, max_objects=1, captions="short")
 

@@ -3,7 +3,7 @@
 Run it in an environment that has them; the tests themselves need none of it:
 
     pip install torch open_clip_torch transformers
-    python tests/models/make_peer_outputs.py
+    PYTHONPATH=tests python tests/models/make_peer_outputs.py
 
 Every case holds the fields of our model (`model`), the input (`image`: shape of drawn pictures,
 `tokens`), the names and shapes of the public model's tensors, and its outputs in float32.
@@ -17,8 +17,9 @@ import open_clip
 import torch
 import transformers
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-from peer_cases import FOLDER, draw, picture
+from peer_cases import TESTS, draw, picture
 
+OUTPUTS = TESTS / "models" / "peer_outputs"
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
@@ -277,7 +278,7 @@ def families():
 
 def main():
     """Writes one file a family."""
-    FOLDER.mkdir(exist_ok=True)
+    OUTPUTS.mkdir(exist_ok=True)
     made_with = (
         f"torch {torch.__version__}, open_clip_torch {open_clip.__version__}, "
         f"transformers {transformers.__version__}, {pathlib.Path(__file__).name}"
@@ -285,7 +286,7 @@ def main():
     for name, cases in families():
         lines = ",\n".join(json.dumps(case) for case in cases)
         text = f'{{"made with": "{made_with}", "cases": [\n{lines}\n]}}\n'
-        (FOLDER / f"{name}.json").write_text(text)
+        (OUTPUTS / f"{name}.json").write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What the public implementations were asked, and what they answered: for tests of parity.
 
 Weights and pictures are drawn by a rule on both sides, from the tensor's name and the shape, so
-that only the answers are kept (`peer_outputs/*.json`, written by `make_peer_outputs.py`).
+that only the answers are kept (`models/peer_outputs/*.json` and `weights/peer_outputs/*.json`,
+written by the `make_peer_outputs.py` beside them).
 """
 
 import json
@@ -11,7 +12,7 @@ import zlib
 
 import numpy as np
 
-FOLDER = pathlib.Path(__file__).parent / "peer_outputs"
+TESTS = pathlib.Path(__file__).parent
 
 
 def draw(name, shape):
@@ -41,9 +42,9 @@ def picture(shape):
     return coarse[:, places][:, :, places].astype(np.uint8)
 
 
-def load(name):
+def load(name, room="models"):
     """The cases of a family, a list of dicts."""
-    return json.loads((FOLDER / f"{name}.json").read_text())["cases"]
+    return json.loads((TESTS / room / "peer_outputs" / f"{name}.json").read_text())["cases"]
 
 
 def tensors(case):
