@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from capjax.errors import UserError
 
 PAD_ID = 0  # after EOS, to the length of the batch
@@ -42,7 +44,7 @@ class SpecialTokens:
         True up to the first EOS, it included. UserError without BOS: a word would stand there.
         """
         self._require_bos()
-        return self.until_end(tokens[..., 1:])
+        return self._until(tokens[..., 1:] == self.eos)
 
     def _require_bos(self) -> None:
         if self.bos is None:
@@ -55,9 +57,15 @@ class SpecialTokens:
         """int [...,L] of NumPy or JAX -> bool [...,L]: True up to the first EOS, it included.
 
         Not "what is no padding": a vocabulary may pad with an id that is also a word, or with EOS
-        itself. A row without EOS is True throughout.
+        itself. A row without EOS is True throughout. Where BOS is EOS, as in GPT-2's vocabulary,
+        the first position is BOS.
         """
         is_end = tokens == self.eos
+        if self.bos == self.eos:
+            is_end = is_end & (np.arange(tokens.shape[-1]) > 0)
+        return self._until(is_end)
+
+    def _until(self, is_end: Any) -> Any:
         return is_end.cumsum(-1) - is_end == 0
 
 

@@ -1,9 +1,9 @@
-"""Pictures from bytes to uint8 arrays, and the resizing rules of published models.
+"""Pictures from bytes to uint8 arrays, and what training does to them; resizing: `data.resize`.
 
 H, W: height and width of a picture. S: the side of the square that a model takes.
 
-Pillow's antialiased bicubic throughout: the published numbers of CLIP-like models were made with
-it, and resizers that do not antialias move them. Every function takes and gives uint8 [H,W,3] in
+Pillow's antialiased filters throughout: the published numbers of CLIP-like models were made with
+them, and resizers that do not antialias move them. Every function takes and gives uint8 [H,W,3] in
 RGB; what is random takes a `numpy.random.Generator`.
 """
 
@@ -15,15 +15,24 @@ import math
 import numpy as np
 from PIL import Image
 
-from capjax.errors import UserError
+from capjax.data.resize import MAX_ASPECT, RESIZE_RULES, resize, to_shape
+
+__all__ = [
+    "FORMATS",
+    "MAX_ASPECT",
+    "MAX_PIXELS",
+    "RESIZE_RULES",
+    "decode",
+    "flip",
+    "random_resized_crop",
+    "resize",
+]
 
 # Only these plugins are tried. Others can start programs (EPS) or parse formats that no caption
 # data set holds.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 # A few kilobytes can claim to be gigapixels. 2**26 is 8,192 x 8,192, 192 MiB as RGB.
 MAX_PIXELS = 2**26
-RESIZE_RULES = ("squash", "crop")
-MAX_ASPECT = 16  # beyond it, "crop" takes the middle of a strip before resizing
 
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {  # EXIF 2.3, tag Orientation: what turns the stored picture upright
@@ -74,35 +83,6 @@ def decode(data: bytes) -> np.ndarray:
     return np.array(rgb if method is None else rgb.transpose(method))
 
 
-def resize(image: np.ndarray, size: int, rule: str) -> np.ndarray:
-    """uint8 [H,W,3] -> uint8 [S,S,3] with S = `size`, by the rule of the model's publication.
-
-    "squash": both sides to `size`, whatever the aspect (SigLIP).
-    "crop": the shorter side to `size`, then the central square (CLIP).
-
-    Raises `UserError` for another rule.
-    """
-    height, width = image.shape[:2]
-    if rule == "squash":
-        return _bicubic(image, size, size)
-    if rule != "crop":
-        raise UserError(f"unknown resize rule {rule!r}; choose one of {', '.join(RESIZE_RULES)}")
-    # A strip of 1 x 60,000 would grow to gigabytes only to be cut; its middle gives that square.
-    most = MAX_ASPECT * min(height, width)
-    top, left = max(0, (height - most) // 2), max(0, (width - most) // 2)
-    image = image[top : top + most, left : left + most]
-    height, width = image.shape[:2]
-    # The longer side is cut to an integer and the margin rounded half to even, as in the published
-    # preprocessing: one pixel of shift is visible in reproduced scores.
-    if height <= width:
-        scaled = _bicubic(image, size, int(size * width / height))
-    else:
-        scaled = _bicubic(image, int(size * height / width), size)
-    top = round((scaled.shape[0] - size) / 2)
-    left = round((scaled.shape[1] - size) / 2)
-    return np.ascontiguousarray(scaled[top : top + size, left : left + size])
-
-
 def random_resized_crop(
     image: np.ndarray,
     size: int,
@@ -129,16 +109,12 @@ def random_resized_crop(
         w = max(1, min(width, round(height * aspect)))
         h = max(1, min(height, round(width / aspect)))
         top, left = (height - h) // 2, (width - w) // 2
-    return _bicubic(image[top : top + h, left : left + w], size, size)
+    return to_shape(image[top : top + h, left : left + w], size, size)
 
 
 def flip(image: np.ndarray) -> np.ndarray:
     """uint8 [H,W,3] mirrored left to right."""
     return np.ascontiguousarray(image[:, ::-1])
-
-
-def _bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -23,6 +23,7 @@ import numpy as np
 
 from capjax.data import images
 from capjax.data.order import Shuffled
+from capjax.data.resize import leaves_squares
 from capjax.data.skips import SkipBudget
 from capjax.data.token_rows import TokenRows
 from capjax.errors import BadRecord, UserError
@@ -256,7 +257,7 @@ def stack_images(
 
 
 def to_size(image: np.ndarray, size: int, rule: str) -> np.ndarray:
-    """uint8 [H,W,3] -> uint8 [S,S,3]; a picture of the right size is passed on as it is."""
-    if image.shape[:2] == (size, size):
+    """uint8 [H,W,3] -> uint8 [S,S,3]; where the rule leaves it as it is, it is passed on."""
+    if image.shape[:2] == (size, size) and leaves_squares(rule):
         return image
     return images.resize(image, size, rule)

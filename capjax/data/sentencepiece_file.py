@@ -1,10 +1,13 @@
-"""A published SentencePiece model, read from its file, as the text input of SigLIP and SigLIP 2.
+"""A published SentencePiece model, read from its file: the text of SigLIP, SigLIP 2, T5 and Llama.
 
-Rows are ids, EOS and padding to 64, without BOS. SigLIP pads with EOS itself, so that the last
-token, which its text tower reads, is EOS in every row.
+Rows are ids, EOS and padding to 64; they begin with the piece `bos` where one is named. SigLIP has
+none and pads with EOS itself, so that the last token, which its text tower reads, is EOS in every
+row. T5's encoder has none, either; its decoder begins with the padding.
 
     SigLIP      config.tokenizer = dict(name="capjax.data.sentencepiece_file", path="spiece.model")
     SigLIP 2    the same with path="gemma_tokenizer.model", clean="lower", pad="<pad>"
+    T5          the same with clean="", pad="<pad>"; and bos="<pad>" for what its decoder writes
+    Llama       the same with path="tokenizer.model", clean="", bos="<s>"
 
 `clean` is what happens to a text first; the Unicode normalisation that the file asks for follows:
 
@@ -23,8 +26,11 @@ Sources: Zhai et al. 2023 (SigLIP, arXiv 2303.15343); Tschannen et al. 2025 (Sig
 2502.14786); big_vision, pp/ops_text.py. Ids are those of Transformers 5.23, but for texts that
 split in several equally likely ways (one word over and over): it encodes "<unk>" in front of the
 text and cuts it off again, which rounds the scores of SigLIP's model to another of these splits.
-Raises `UserError` for a file that is no SentencePiece model or has no EOS, for a `pad` that is no
-piece of it and for an unknown `clean`.
+T5Tokenizer, too, picks another of such splits, and takes U+0085 for a space. LlamaTokenizer
+(legacy=False) puts no space in front of a text that begins with one; SentencePiece, and so Llama's
+training, does.
+Raises `UserError` for a file that is no SentencePiece model or has no EOS, for a `pad` or `bos`
+that is no piece of it and for an unknown `clean`.
 """
 
 from __future__ import annotations
@@ -54,9 +60,10 @@ def make(
     max_length: int = MAX_LENGTH,
     clean: str = "lower_without_punctuation",
     pad: str = "",
+    bos: str = "",
 ) -> Tokenizer:
     """The tokenizer of the model in the file `path`; it is not trained, so captions are unread."""
-    return Tokenizer(path, max_length, clean, pad)
+    return Tokenizer(path, max_length, clean, pad, bos)
 
 
 def reopen(model: bytes, *, path: str = "", **fields) -> Tokenizer:
@@ -65,7 +72,11 @@ def reopen(model: bytes, *, path: str = "", **fields) -> Tokenizer:
 
 
 class Tokenizer(TokenRows):
-    """A SentencePiece model and rows of `max_length`; `pad` names a piece, "" is EOS."""
+    """A SentencePiece model and rows of `max_length`.
+
+    `pad` and `bos` name pieces; without `pad` rows are filled with EOS, without `bos` they begin
+    with the first word.
+    """
 
     def __init__(
         self,
@@ -73,19 +84,21 @@ class Tokenizer(TokenRows):
         max_length: int = MAX_LENGTH,
         clean: str = "lower_without_punctuation",
         pad: str = "",
+        bos: str = "",
     ):
-        self._start(read_model(model), max_length, clean, pad)
+        self._start(read_model(model), max_length, clean, pad, bos)
 
-    def _start(self, model: bytes, max_length: int, clean: str, pad: str) -> None:
+    def _start(self, model: bytes, max_length: int, clean: str, pad: str, bos: str) -> None:
         if clean not in _CLEANINGS:
             names = ", ".join(name or "''" for name in _CLEANINGS)
             raise UserError(f"tokenizer.clean must be one of {names}, not {clean!r}")
-        self.model, self.clean, self.pad = model, clean, pad
-        self.max_length = check_max_length(max_length, special=1)
-        self.options = f"clean={clean},pad={pad}"
+        self.model, self.clean, self.pad, self.bos = model, clean, pad, bos
+        self.max_length = check_max_length(max_length, special=2 if bos else 1)
+        # Said only where there is one: runs without it keep the fingerprint that they began with.
+        self.options = f"clean={clean},pad={pad}" + (f",bos={bos}" if bos else "")
         self._clean = _CLEANINGS[clean]
         self._pieces = _processor(model)
-        self.special_tokens = _special_tokens(self._pieces, pad)
+        self.special_tokens = _special_tokens(self._pieces, pad, bos)
 
     @property
     def vocab_size(self) -> int:
@@ -93,7 +106,7 @@ class Tokenizer(TokenRows):
         return self._pieces.get_piece_size()
 
     def ids(self, caption: str) -> list[int]:
-        """The caption's pieces, however many, without EOS."""
+        """The caption's pieces, however many, without BOS and EOS."""
         return self._pieces.encode(self._clean(valid(caption)))
 
     def text(self, ids: list[int]) -> str:
@@ -107,6 +120,7 @@ class Tokenizer(TokenRows):
             "max_length": self.max_length,
             "clean": self.clean,
             "pad": self.pad,
+            "bos": self.bos,
         }
 
     def __setstate__(self, state: dict) -> None:
@@ -150,7 +164,9 @@ def _processor(model: bytes) -> sentencepiece.SentencePieceProcessor:
     return pieces
 
 
-def _special_tokens(pieces: sentencepiece.SentencePieceProcessor, pad: str) -> SpecialTokens:
+def _special_tokens(
+    pieces: sentencepiece.SentencePieceProcessor, pad: str, bos: str
+) -> SpecialTokens:
     # The file says itself how its EOS is written, "</s>" or "<eos>", and whether it has one.
     eos = pieces.eos_id()
     if eos < 0:
@@ -158,12 +174,22 @@ def _special_tokens(pieces: sentencepiece.SentencePieceProcessor, pad: str) -> S
             "the SentencePiece model has no end of text (a piece like </s> or <eos>), so rows "
             "cannot be ended: choose the model that the weights were published with"
         )
-    padding = pieces.piece_to_id(pad) if pad else eos
-    if pad and pieces.id_to_piece(padding) != pad:  # what is unknown has the id of <unk>
+    padding = _named(pieces, "pad", pad, "pad with the end of the text") if pad else eos
+    begin = _named(pieces, "bos", bos, "begin rows with their first word") if bos else None
+    control = {i for i in range(pieces.get_piece_size()) if pieces.is_control(i)}
+    never = control | {pieces.unk_id()} | ({begin} if bos else set())
+    return SpecialTokens(
+        pad=padding, bos=begin, eos=eos, never_written=tuple(sorted(never - {eos}))
+    )
+
+
+def _named(
+    pieces: sentencepiece.SentencePieceProcessor, field: str, name: str, without: str
+) -> int:
+    piece = pieces.piece_to_id(name)
+    if pieces.id_to_piece(piece) != name:  # what is unknown has the id of <unk>
         raise UserError(
-            f"tokenizer.pad={pad!r} is no piece of the SentencePiece model: name one of it, or "
-            "leave it empty to pad with the end of the text"
+            f"tokenizer.{field}={name!r} is no piece of the SentencePiece model: name one of it, "
+            f"or leave it empty to {without}"
         )
-    control = (i for i in range(pieces.get_piece_size()) if pieces.is_control(i))
-    never = sorted({*control, pieces.unk_id()} - {eos})
-    return SpecialTokens(pad=padding, bos=None, eos=eos, never_written=tuple(never))
+    return piece

@@ -21,6 +21,7 @@ class Pixels(NamedTuple):
 
 HALF = Pixels((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # to [-1, 1]: SigLIP, ALIGN and our own towers
 CLIP = Pixels((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+IMAGENET = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # ResNet, DeiT, DINOv2
 
 
 def normalize(image: jax.Array, dtype: jnp.dtype, pixels: Pixels = HALF) -> jax.Array:

@@ -47,6 +47,33 @@ def test_case_and_accents_are_kept_if_asked():
     assert cased.fingerprint != wordpiece.Tokenizer(SMALL, 10).fingerprint
 
 
+def test_rows_may_begin_and_end_otherwise():
+    """As BLIP's: [DEC] and [ENC] follow BERT's vocabulary, and [DEC] begins."""
+    fields = dict(max_length=10, bos="[DEC]", extra_tokens=["[DEC]", "[ENC]"])
+    tokenizer = wordpiece.make(None, path=SMALL, **fields)
+    assert tokenizer.vocab_size == 13
+    row = tokenizer.encode("The cats [ENC]")
+    assert row.tolist() == [11, 4, 5, 6, 12, 3, 0, 0, 0, 0]
+    assert tokenizer.decode(row) == "the cats [ENC]"
+    special = tokenizer.special_tokens
+    assert (special.pad, special.bos, special.eos) == (0, 11, 3)
+    assert special.never_written == (0, 1, 2, 10, 11, 12)
+    for copy in (wordpiece.reopen(SMALL, **fields), pickle.loads(pickle.dumps(tokenizer))):
+        assert copy.fingerprint == tokenizer.fingerprint != wordpiece.Tokenizer(SMALL).fingerprint
+        assert copy.special_tokens == special
+        assert copy.encode("The cats [ENC]").tolist() == row.tolist()
+    # A file that has them already gives them their lines.
+    listed = wordpiece.make(None, path=SMALL + b"[DEC]\n", **fields)
+    assert listed.special_tokens.bos == 11
+    assert listed.vocab_size == 13
+
+
+def test_rows_end_with_the_token_that_is_named():
+    tokenizer = wordpiece.Tokenizer(SMALL, 6, eos="[MASK]")
+    assert tokenizer.encode("the cat").tolist() == [2, 4, 5, 10, 0, 0]
+    assert tokenizer.special_tokens.never_written == (0, 1, 2, 3)
+
+
 @pytest.mark.parametrize("lowercase", [True, False])
 def test_texts_have_the_originals_ids(lowercase):
     tokenizer = wordpiece.Tokenizer(VOCABULARY, 16, lowercase)
@@ -129,6 +156,8 @@ def test_mistakes_are_named():
         wordpiece.Tokenizer(b"[PAD]\n[CLS]\ncat\n")
     with pytest.raises(UserError, match=r"'cat' twice, in the lines 5 and 7"):
         wordpiece.Tokenizer(b"[PAD]\n[UNK]\n[CLS]\n[SEP]\ncat\ndog\ncat\n")
+    with pytest.raises(UserError, match=r"bos='\[DEC\]' is not in the vocabulary: .*extra_tokens"):
+        wordpiece.Tokenizer(SMALL, bos="[DEC]")
     with pytest.raises(UserError, match="not UTF-8"):
         wordpiece.Tokenizer(b"\xff\xfe")
     with pytest.raises(UserError, match="cannot read the tokenizer"):

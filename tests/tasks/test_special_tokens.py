@@ -90,3 +90,19 @@ def test_greedy_writes_the_word_and_ends_at_the_vocabularys_end():
     tokens, _, truncated = greedy(Bigrams(), {"table": jnp.asarray(table)}, jnp.ones((2, 1, 2)))
     assert np.asarray(tokens).tolist() == [[0, 2, END, 0]] * 2
     assert not np.asarray(truncated).any()
+
+
+@pytest.mark.parametrize("module", [np, jnp])
+def test_one_token_may_begin_and_end_a_text(module):
+    """GPT-2's vocabulary: BOS, EOS and padding are the same id, 6 here."""
+    special = SpecialTokens(pad=6, bos=6, eos=6, never_written=())
+    rows = module.array([[6, 1, 2, 6, 6], [6, 6, 6, 6, 6], [6, 1, 2, 3, 4]])
+    np.testing.assert_array_equal(
+        special.until_end(rows),
+        [[True] * 4 + [False], [True] * 2 + [False] * 3, [True] * 5],
+    )
+    # What is written after BOS: the words and EOS; of an empty caption EOS alone.
+    np.testing.assert_array_equal(
+        special.to_write(rows),
+        [[True] * 3 + [False], [True] + [False] * 3, [True] * 4],
+    )
