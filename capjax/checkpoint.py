@@ -71,6 +71,13 @@ class Checkpoints:
         }
         if "ema" in state:
             items["ema"] = state["ema"]
+        self._save(step, items)
+
+    def save_params(self, step: int, params: Any, host: dict[str, Any]) -> None:
+        """Writes a step from which nothing but the parameters can be restored."""
+        self._save(step, {"params": params, "host": host})
+
+    def _save(self, step: int, items: dict[str, Any]) -> None:
         try:
             with _unlogged():
                 saved = self._checkpointer.save_checkpointables(step, items, force=True)

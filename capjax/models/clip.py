@@ -50,6 +50,7 @@ class Variant:
     embedding_dim: int
     text_layers: int = 12
     activation: str = "quick_gelu"
+    stem: str = "patch"  # of a ViT; "conv" learns from fewer pictures, see `vit.ConvStem`
 
 
 VARIANTS = {
@@ -125,6 +126,7 @@ class Model(nn.Module):
             self._blocks(v.image_width, v.image_heads, v.image_layers, v.activation),
             self.image_size,
             v.patch_size,
+            stem=v.stem,
             remat=self.remat,
             pixels=CLIP,
             positions="learned",

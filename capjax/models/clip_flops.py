@@ -32,13 +32,14 @@ class Flops(NamedTuple):
 
 
 def forward_flops(model: clip.Model) -> Flops:
-    """Of one pair of the model's sizes; UserError for a ResNet, whose products these are not."""
+    """Of one pair of the model's sizes; UserError where convolutions make up another count."""
     v = variants.resolve(
         "CLIP variant", clip.VARIANTS, model.variant, "overrides", dict(model.overrides)
     )
-    if v.patch_size is None:
+    if v.patch_size is None or v.stem != "patch":
         raise UserError(
-            f"operations are counted for Vision Transformers, not for {model.variant}: choose a ViT"
+            "operations are counted for Vision Transformers on patches, not for convolutions: "
+            f"{model.variant} with stem={v.stem!r} has some; choose a ViT with stem='patch'"
         )
     patches = (model.image_size // v.patch_size) ** 2
     patch_embedding = 2 * patches * 3 * v.patch_size**2 * v.image_width

@@ -54,6 +54,7 @@ class Entry(NamedTuple):
 
 
 Table = Sequence[Entry]
+Fit = Callable[[str, np.ndarray, tuple[int, ...]], np.ndarray | None]
 
 
 def _unchanged(x: np.ndarray) -> np.ndarray:
@@ -191,8 +192,11 @@ def place(
     abstract: Mapping[str, Any],
     tensors: Mapping[str, np.ndarray],
     unread: Sequence[str] = (),
+    fit: Fit | None = None,
 ) -> dict[str, Any]:
     """As `to_params`, onto devices: `abstract` has shapes, types and shardings.
+
+    `fit(path, value, shape)` may give what stands for a tensor of another size; None: nothing does.
 
     A device's part of a parameter is copied straight from where its tensor lies in the file, so
     that the host holds no more than one tensor beside what stays on its devices.
@@ -201,7 +205,7 @@ def place(
     check_names(table, flat, tensors, unread)
     params = {}
     for path, leaf in flat.items():
-        value = _value(table, path, leaf.shape, tensors)
+        value = _value(table, path, leaf.shape, tensors, fit)
         # Finished before the next one begins: what is under way is held by the host as well.
         params[path] = jax.block_until_ready(
             jax.make_array_from_callback(
@@ -265,25 +269,30 @@ def check_names(
         )
 
 
-def _value(table: Table, path: str, shape: tuple[int, ...], tensors: Mapping[str, np.ndarray]):
+def _value(
+    table: Table,
+    path: str,
+    shape: tuple[int, ...],
+    tensors: Mapping[str, np.ndarray],
+    fit: Fit | None = None,
+) -> np.ndarray:
     """The tensor as the parameter's array, a view where that is possible."""
     entry, name = _lookup(table, path)
     tensor = np.asarray(tensors[name])
-    value = tensor
-    if (
-        entry.part
-        and tensor.ndim > entry.part.axis
-        and not (tensor.shape[entry.part.axis] % entry.part.count)
-    ):
-        value = entry.part.of(tensor)
+    parts, value = entry.part, tensor
+    if parts and tensor.ndim > parts.axis and tensor.shape[parts.axis] % parts.count == 0:
+        value = parts.of(tensor)
     value = entry.transform.read(value)
-    if value.size != math.prod(shape):
+    if value.size == math.prod(shape):
+        return value.reshape(shape)
+    fitting = fit(path, value, shape) if fit else None
+    if fitting is None:
         raise UserError(
             f"the checkpoint's tensor {name!r} of shape {tensor.shape} does not fit the "
             f"parameter {path!r} of shape {tuple(shape)}: choose the variant, vocabulary "
             "and sizes that it belongs to"
         )
-    return value.reshape(shape)
+    return fitting
 
 
 def _piece(value: np.ndarray, dtype: Any, index: tuple[slice, ...]) -> np.ndarray:
