@@ -10,15 +10,21 @@ tokens, written out in a caption, are these tokens.
 reads a vocabulary, one piece a line, the line's number being the id; without `path` a vocabulary of
 `vocab_size` pieces is trained on the run's own captions, as ALIGN does with 100,000.
 
+A model that begins or ends its rows otherwise names these tokens, and appends to the vocabulary
+those that the file lacks. BLIP's captioner (arXiv 2201.12086) reads BERT's file with
+
+    config.tokenizer = dict(name="capjax.data.wordpiece", path=".../vocab.txt", bos="[DEC]",
+                            extra_tokens=("[DEC]", "[ENC]"))
+
 Sources: Devlin et al. 2019 (BERT, arXiv 1810.04805); Jia et al. 2021 (ALIGN, arXiv 2102.05918,
 section 5). Ids are those of Hugging Face's BertTokenizer, whose library does the work.
-Raises `UserError` for a vocabulary that lacks a special token or names a piece twice, or if the
-package tokenizers is missing.
+Raises `UserError` for a vocabulary that lacks a special token or names a piece twice, for a `bos`
+or `eos` that is not in it, or if the package tokenizers is missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,37 +47,78 @@ def make(
     max_length: int = 64,
     lowercase: bool = True,
     num_records: int = 20_000,
+    bos: str = CLS,
+    eos: str = SEP,
+    extra_tokens: Sequence[str] = (),
 ) -> Tokenizer:
     """The tokenizer of the vocabulary at `path`, or one trained on captions(num_records)."""
-    if path:
-        return Tokenizer(path, max_length, lowercase)
-    return train(captions(num_records), vocab_size, max_length, lowercase)
+    model: bytes | str = path
+    if not path:
+        model = train(captions(num_records), vocab_size, max_length, lowercase).model
+    return Tokenizer(model, max_length, lowercase, bos, eos, extra_tokens)
 
 
 def reopen(
-    model: bytes, *, max_length: int = 64, lowercase: bool = True, **made_with: object
+    model: bytes,
+    *,
+    max_length: int = 64,
+    lowercase: bool = True,
+    bos: str = CLS,
+    eos: str = SEP,
+    extra_tokens: Sequence[str] = (),
+    **made_with: object,
 ) -> Tokenizer:
     """What `make` made, from its vocabulary."""
-    return Tokenizer(model, max_length, lowercase)
+    return Tokenizer(model, max_length, lowercase, bos, eos, extra_tokens)
 
 
 class Tokenizer(TokenRows):
-    """A vocabulary and the length of its rows; `lowercase` also strips accents, as in BERT."""
+    """A vocabulary and the length of its rows; `lowercase` also strips accents, as in BERT.
 
-    def __init__(self, model: bytes | str | Path, max_length: int = 64, lowercase: bool = True):
-        self._start(read_model(model), check_max_length(max_length), lowercase)
+    bos, eos: which tokens begin and end a row.
+    extra_tokens: special tokens that follow the vocabulary's last, where it has none of that name.
+    """
 
-    def _start(self, model: bytes, max_length: int, lowercase: bool) -> None:
+    def __init__(
+        self,
+        model: bytes | str | Path,
+        max_length: int = 64,
+        lowercase: bool = True,
+        bos: str = CLS,
+        eos: str = SEP,
+        extra_tokens: Sequence[str] = (),
+    ):
+        model, max_length = read_model(model), check_max_length(max_length)
+        self._start(model, max_length, lowercase, bos, eos, tuple(extra_tokens))
+
+    def _start(
+        self,
+        model: bytes,
+        max_length: int,
+        lowercase: bool,
+        bos: str,
+        eos: str,
+        extra_tokens: tuple[str, ...],
+    ) -> None:
         self.model, self.max_length, self.lowercase = model, max_length, lowercase
+        self.bos, self.eos, self.extra_tokens = bos, eos, extra_tokens
         self.options = f"lowercase={lowercase}"
-        ids = _vocabulary(model)
-        special = [name for name in SPECIALS if name in ids]
+        if (bos, eos, extra_tokens) != (CLS, SEP, ()):
+            self.options += f" bos={bos} eos={eos} extra_tokens={extra_tokens}"
+        ids = vocabulary(model, extra_tokens)
+        for field, name in (("bos", bos), ("eos", eos)):
+            if name not in ids:
+                raise UserError(
+                    f"{field}={name!r} is not in the vocabulary: name one of its tokens, or list "
+                    "it in tokenizer.extra_tokens"
+                )
+        special = [name for name in dict.fromkeys((*SPECIALS, *extra_tokens)) if name in ids]
         self._pieces = _pipeline(ids, lowercase)
         self._pieces.add_special_tokens(special)
         self._vocab_size = len(ids)
-        never = tuple(ids[name] for name in special if name != SEP)
+        never = tuple(ids[name] for name in special if name != eos)
         self.special_tokens = SpecialTokens(
-            pad=ids[PAD], bos=ids[CLS], eos=ids[SEP], never_written=never
+            pad=ids[PAD], bos=ids[bos], eos=ids[eos], never_written=never
         )
 
     @property
@@ -80,7 +127,7 @@ class Tokenizer(TokenRows):
         return self._vocab_size
 
     def ids(self, caption: str) -> list[int]:
-        """The caption's pieces, however many, without [CLS] and [SEP]."""
+        """The caption's pieces, however many, without BOS and EOS."""
         return self._pieces.encode(valid(caption), add_special_tokens=False).ids
 
     def text(self, ids: list[int]) -> str:
@@ -89,7 +136,8 @@ class Tokenizer(TokenRows):
 
     # As little as possible: the vocabulary says it all.
     def __getstate__(self) -> dict:
-        return {"model": self.model, "max_length": self.max_length, "lowercase": self.lowercase}
+        fields = ("model", "max_length", "lowercase", "bos", "eos", "extra_tokens")
+        return {name: getattr(self, name) for name in fields}
 
     def __setstate__(self, state: dict) -> None:
         self._start(**state)
@@ -148,8 +196,8 @@ def _pipeline(ids: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
     return pieces
 
 
-def _vocabulary(model: bytes) -> dict[str, int]:
-    """The id of each piece: the number of its line, from 0."""
+def vocabulary(model: bytes, extra_tokens: Sequence[str] = ()) -> dict[str, int]:
+    """The id of each piece: the number of its line, from 0; then `extra_tokens` that are new."""
     try:
         lines = model.decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
@@ -169,4 +217,6 @@ def _vocabulary(model: bytes) -> dict[str, int]:
             f"the vocabulary lacks {', '.join(missing)}: give the vocab.txt of a BERT, one piece "
             "a line"
         )
+    for name in extra_tokens:
+        ids.setdefault(name, len(ids))
     return ids

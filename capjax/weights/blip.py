@@ -1,0 +1,216 @@
+"""BLIP's captioner as the transformers library publishes it (`BlipForConditionalGeneration`).
+
+The embedding has two rows more than BERT's vocabulary: [DEC], which begins a caption, and [ENC],
+which no captioner uses. Pictures are squashed to a square.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from capjax.data import wordpiece
+from capjax.data.token_rows import read_model
+from capjax.errors import UserError
+from capjax.models.blip import VARIANTS
+from capjax.weights.align import bert
+from capjax.weights.plan import Plan, Source
+from capjax.weights.table import (
+    Entry,
+    attention,
+    fused_attention,
+    kernel,
+    linear,
+    norm,
+    patches,
+    same,
+    transposed,
+)
+from capjax.weights.vit import activation, pictures
+
+FAMILY = "blip"
+EXTRA_TOKENS = ["[DEC]", "[ENC]"]
+MAX_LENGTH = 40  # of the captions that BLIP was trained on
+
+_VISION, _TEXT, _HEAD = "vision_model", "text_decoder.bert", "text_decoder.cls.predictions"
+_WORDS = f"{_TEXT}.embeddings.word_embeddings.weight"
+_WRITE = f"{_HEAD}.decoder.weight"
+# Two names of one vector, the second of which is computed with. Newer files have the first alone.
+_BIASES = (f"{_HEAD}.bias", f"{_HEAD}.decoder.bias")
+
+
+def _vision() -> list[Entry]:
+    block, layer = r"image_tower/stack/blocks_(\d+)", rf"{_VISION}.encoder.layers.\1"
+    fused = (f"{layer}.self_attn.qkv", f"{layer}.self_attn.projection")
+    return [
+        Entry("image_tower/cls", f"{_VISION}.embeddings.class_embedding", same),
+        Entry("image_tower/positions", f"{_VISION}.embeddings.position_embedding", same),
+        *kernel("image_tower/patch_embedding", f"{_VISION}.embeddings.patch_embedding", patches),
+        Entry(
+            "image_tower/patch_embedding/bias", f"{_VISION}.embeddings.patch_embedding.bias", same
+        ),
+        *norm(f"{block}/norm_self", f"{layer}.layer_norm1"),
+        *fused_attention(f"{block}/self_attention", *fused),
+        *norm(f"{block}/norm_mlp", f"{layer}.layer_norm2"),
+        *linear(f"{block}/mlp_in", f"{layer}.mlp.fc1"),
+        *linear(f"{block}/mlp_out", f"{layer}.mlp.fc2"),
+        *norm("image_tower/stack/norm", f"{_VISION}.post_layernorm"),
+    ]
+
+
+def _text(bias: str) -> list[Entry]:
+    block, layer = r"text_decoder/stack/blocks_(\d+)", rf"{_TEXT}.encoder.layer.\1.crossattention"
+    read = (f"{layer}.self.{name}" for name in ("query", "key", "value"))
+    return [
+        *bert("text_decoder/", f"{_TEXT}."),
+        *attention(f"{block}/cross_attention", *read, f"{layer}.output.dense"),
+        *norm(f"{block}/norm_cross", f"{layer}.output.LayerNorm"),
+        *linear("text_decoder/head_in", f"{_HEAD}.transform.dense"),
+        *norm("text_decoder/head_norm", f"{_HEAD}.transform.LayerNorm"),
+        *kernel("text_decoder/head", f"{_HEAD}.decoder", transposed()),
+        Entry("text_decoder/(head/bias|head_bias)", bias, same),
+    ]
+
+
+def plan(source: Source) -> Plan:
+    """See `capjax.weights.plan`. config.json is needed: heads cannot be read off the tensors."""
+    source.require_type("blip")
+    _check_kind(source)
+    vision, text = source.config.get("vision_config"), source.config.get("text_config")
+    if vision is None or text is None:
+        raise UserError(
+            "a BLIP checkpoint needs its config.json with vision_config and text_config beside it"
+        )
+    tied = _tied(source, text)
+    bias = _bias(source)
+    unread = [r".*\.position_ids", *(name.replace(".", r"\.") for name in _BIASES if name != bias)]
+    if tied:
+        unread.append(_WRITE.replace(".", r"\."))
+    fields = _sizes(source, vision, text) | {"tied": tied}
+    patches_a_side = math.isqrt(source.shape(f"{_VISION}.embeddings.position_embedding")[1] - 1)
+    side = patches_a_side * fields["patch_size"]
+    return Plan(
+        FAMILY,
+        model=dict(name="capjax.models.blip", **_nearest(fields)),
+        table=[*_vision(), *_text(bias)],
+        unread=tuple(unread),
+        tokenizer=_tokenizer(source, text)
+        | {"max_length": min(MAX_LENGTH, fields["max_positions"] + 1)},
+        image=dict(image_size=side, resize=_resize(source, side)),
+        task=dict(name="capjax.tasks.caption"),
+    )
+
+
+def _resize(source: Source, side: int) -> str:
+    """The rule of preprocessor_config.json; pixels are normalised by CLIP's statistics."""
+    if not source.preprocessor:
+        return "squash"
+    rule, pixels = pictures(source, side)
+    if pixels != "clip":
+        raise UserError(
+            f"a BLIP whose image_mean is that of {pixels!r} is not supported: only clip"
+        )
+    return rule
+
+
+def _check_kind(source: Source) -> None:
+    """Raises unless it is a captioner: other BLIPs have an encoder of texts as well."""
+    names = source.tensors
+    reads = any(name.startswith(("text_encoder.", "text_model.", "itm_head.")) for name in names)
+    if reads and source.config.get("model_type") == "blip":
+        architecture = (source.config.get("architectures") or ["with a text encoder"])[0]
+        raise UserError(
+            f"this BLIP ({architecture}) is no captioner: import a BlipForConditionalGeneration, "
+            "such as Salesforce/blip-image-captioning-base"
+        )
+    source.require(f"{_VISION}.embeddings.class_embedding", _WORDS)
+
+
+def _tied(source: Source, text: dict[str, Any]) -> bool:
+    """Whether one embedding reads and writes: a file may hold it twice, or two that differ."""
+    wanted = source.config.get("tie_word_embeddings", True) and text.get(
+        "tie_word_embeddings", True
+    )
+    if not wanted or _WRITE not in source.tensors:
+        return wanted
+    return np.array_equal(source.tensors[_WRITE], source.tensors[_WORDS])
+
+
+def _bias(source: Source) -> str:
+    """The name of the head's bias to read, and to write."""
+    there = [name for name in _BIASES if name in source.tensors]
+    if len(there) == 2 and not np.array_equal(*(source.tensors[name] for name in there)):
+        return there[1]
+    return (there or _BIASES)[0]
+
+
+def _sizes(source: Source, vision: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the model's `Variant`; what config.json leaves out has the library's default."""
+    image_layer, text_layer = f"{_VISION}.encoder.layers", f"{_TEXT}.encoder.layer"
+    image_width, _, patch_size, _ = source.shape(f"{_VISION}.embeddings.patch_embedding.weight")
+    positions, text_width = source.shape(f"{_TEXT}.embeddings.position_embeddings.weight")
+    return dict(
+        image_layers=source.count(image_layer + ".{}.layer_norm1.weight"),
+        image_width=image_width,
+        image_heads=vision.get("num_attention_heads", 12),
+        image_mlp_dim=source.shape(f"{image_layer}.0.mlp.fc1.weight")[0],
+        patch_size=patch_size,
+        image_epsilon=vision.get("layer_norm_eps", 1e-5),
+        image_activation=activation("BLIP", vision),
+        text_layers=source.count(text_layer + ".{}.attention.self.query.weight"),
+        text_width=text_width,
+        text_heads=text.get("num_attention_heads", 8),
+        text_mlp_dim=source.shape(f"{text_layer}.0.intermediate.dense.weight")[0],
+        text_epsilon=text.get("layer_norm_eps", 1e-12),
+        text_activation=activation("BLIP", text),
+        max_positions=positions,
+    )
+
+
+def _nearest(fields: dict[str, Any]) -> dict[str, Any]:
+    """The named variant that shares the most fields, and those that differ."""
+
+    def differing(name: str) -> dict[str, Any]:
+        given = dataclasses.asdict(VARIANTS[name])
+        return {field: value for field, value in fields.items() if given[field] != value}
+
+    variant = min(VARIANTS, key=lambda name: len(differing(name)))
+    return dict(variant=variant, overrides=differing(variant))
+
+
+def _tokenizer(source: Source, text: dict[str, Any]) -> dict[str, Any]:
+    """config.tokenizer, but for max_length; the ids in config.json must be those of its names."""
+    path, rows = source.file("vocab.txt"), source.shape(_WORDS)[0]
+    model = read_model(path)
+    extra = EXTRA_TOKENS if len(wordpiece.vocabulary(model)) < rows else []
+    ids = wordpiece.vocabulary(model, extra)
+    if len(ids) != rows:
+        raise UserError(
+            f"the embedding has {rows} rows and {str(path)!r}, with {' and '.join(EXTRA_TOKENS)}, "
+            f"{len(ids)} tokens: give the vocabulary that the checkpoint belongs to"
+        )
+    names = {number: name for name, number in ids.items()}
+    special = {}
+    for field, name, default in (("bos", "bos", 30_522), ("eos", "sep", 102), ("pad", "pad", 0)):
+        number = text.get(f"{name}_token_id", default)
+        if number not in names:
+            raise UserError(
+                f"text_config.{name}_token_id={number} is outside the vocabulary of {rows} tokens: "
+                "mend config.json"
+            )
+        special[field] = names[number]
+    if special["pad"] != wordpiece.PAD:
+        raise UserError(
+            f"text_config.pad_token_id={ids[special['pad']]} is {special['pad']!r} in "
+            f"{str(path)!r}, not {wordpiece.PAD}: give the checkpoint's own vocabulary"
+        )
+    return dict(
+        name="capjax.data.wordpiece",
+        path=str(path),
+        bos=special["bos"],
+        eos=special["eos"],
+        extra_tokens=extra,
+    )
