@@ -91,6 +91,7 @@ def base() -> ConfigDict:
             "b2": 0.999,
             "epsilon": 1e-8,
             "clip_norm": 1.0,  # global norm of the gradient; 0: no clipping
+            "frozen": (),  # regular expressions: parameters whose path one is found in stay
         }
     )
     config.mesh = ConfigDict({"data": -1, "fsdp": 1})  # devices; -1: all that are left

@@ -9,12 +9,14 @@
     sgd        with momentum b1
 
 Weight decay is multiplied by the learning rate and spares biases, scales and other vectors.
+Parameters that `frozen` names stay as they are, cost no state and do not count for clipping.
 `epsilon` is added to the root of the second moment by adamw, adam and lamb.
 Raises `UserError` for an unknown name or a field that cannot be met.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jax
@@ -73,7 +75,37 @@ def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradie
         # A scalar that starts at 0, such as a log temperature, would hardly ever leave it.
         chain.append(optax.masked(optax.scale_by_trust_ratio(), decayed))
     chain.append(optax.scale_by_learning_rate(schedule))
-    return optax.chain(*chain)
+    if not config.frozen:
+        return optax.chain(*chain)
+    return optax.chain(
+        optax.masked(
+            optax.chain(*chain), lambda p: jax.tree.map(lambda f: not f, frozen(config, p))
+        ),
+        optax.masked(optax.set_to_zero(), lambda p: frozen(config, p)),
+    )
+
+
+def frozen(config: ConfigDict, params: Any) -> Any:
+    """A tree like `params`: True for the arrays that training leaves alone.
+
+    UserError for an expression that matches none of them, or if nothing is left to train.
+    """
+    try:
+        patterns = [re.compile(pattern) for pattern in config.frozen]
+    except re.error as error:
+        raise UserError(f"config.optimizer.frozen={config.frozen}: {error}") from error
+    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for pattern in patterns:
+        if not any(map(pattern.search, names)):
+            raise UserError(
+                f"config.optimizer.frozen: no parameter matches {pattern.pattern!r}; they are "
+                f"called like {names[0]!r}"
+            )
+    if patterns and all(any(pattern.search(name) for pattern in patterns) for name in names):
+        raise UserError(f"config.optimizer.frozen={config.frozen} leaves nothing to train")
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: any(pattern.search(path_name(path)) for pattern in patterns), params
+    )
 
 
 def decayed(params: Any) -> Any:

@@ -41,7 +41,7 @@ from capjax.data.cache import Cached
 from capjax.data.loader import Examples, TrainLoader
 from capjax.errors import UserError, exit_cleanly
 from capjax.logs import Clock, MetricsLog, Progress, read_metrics
-from capjax.optimizers import make_optimizer, make_schedule
+from capjax.optimizers import frozen, make_optimizer, make_schedule
 from capjax.parallel import mesh as mesh_lib
 from capjax.signals import Interrupted, Signals
 from capjax.train_step import abstract_state, init_state, make_step
@@ -128,6 +128,7 @@ class _Loop:
             ema_decay=config.ema_decay,
             abstract=self.abstract,
             mesh=self.mesh,
+            frozen=frozen(config.optimizer, self.abstract["params"]),
         )
         sharding = mesh_lib.batch_sharding(self.mesh)
         pending = None

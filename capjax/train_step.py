@@ -97,14 +97,20 @@ def make_step(
     ema_decay: float,
     abstract: State,
     mesh: Mesh,
+    frozen: Any = None,
 ) -> Step:
     """The compiled step: (state, batch) -> (state, metrics). The given state's buffers are reused.
 
     metrics: loss, learning_rate, grad_norm (before clipping), param_norm (after the update) and
     whatever the task reports, all float32 scalars. What it reports as `batch_stats` is a part of
     the tree of parameters that takes its new values from there (`models.batch_norm`).
+
+    `frozen`, a tree like the parameters, is True for those that stay; no gradient is computed for
+    them, and BatchNorm's statistics among them stay too.
     """
     rng = rng_for(seed, "loss")
+    if frozen is not None and any(jax.tree.leaves(frozen)):
+        task = _Frozen(task, frozen)
 
     def step(state: State, batch: dict[str, jax.Array]) -> tuple[State, dict[str, jax.Array]]:
         step_rng = jax.random.fold_in(rng, state["step"])
@@ -114,6 +120,8 @@ def make_step(
         statistics = metrics.pop(batch_norm.COLLECTION, {})
         updates, opt_state = tx.update(grads, state["opt_state"], state["params"])
         params = batch_norm.merge(optax.apply_updates(state["params"], updates), statistics)
+        if frozen is not None:
+            params = jax.tree.map(lambda f, x, y: x if f else y, frozen, state["params"], params)
         new = {"step": state["step"] + 1, "params": params, "opt_state": opt_state}
         if ema_decay:
             new["ema"] = optax.incremental_update(params, state["ema"], 1 - ema_decay)
@@ -133,6 +141,26 @@ def make_step(
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, whole),
     )
+
+
+class _Frozen:
+    """A task whose loss does not depend on some parameters, as far as gradients know."""
+
+    def __init__(self, task: Any, frozen: Any):
+        self.task, self.frozen = task, frozen
+        if hasattr(task, "accumulate"):
+            self.accumulate = self._accumulate
+
+    def loss(self, params, batch, rng: jax.Array):
+        return self.task.loss(self._stopped(params), batch, rng)
+
+    def _accumulate(self, params, batch, microbatches, rng: jax.Array):
+        loss, metrics, grads = self.task.accumulate(params, batch, microbatches, rng)
+        zero = jax.tree.map(lambda f, g: jnp.zeros_like(g) if f else g, self.frozen, grads)
+        return loss, metrics, zero
+
+    def _stopped(self, params):
+        return jax.tree.map(lambda f, p: jax.lax.stop_gradient(p) if f else p, self.frozen, params)
 
 
 def loss_and_grads(

@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from capjax.models.lora import Lora, LowRank
 from capjax.models.rotary import Rotary
 
 
@@ -72,6 +73,7 @@ class Attention(nn.Module):
     out_bias: bool = True
     rotary: Rotary | None = None
     scale: float | None = None
+    lora: Lora | None = None
 
     def setup(self):
         kv_heads = self.kv_heads or self.heads
@@ -87,20 +89,32 @@ class Attention(nn.Module):
             )
 
         self.query, self.key, self.value = map(projection, (self.heads, kv_heads, kv_heads))
+        features = self.out_features or self.features
         self.out = nn.DenseGeneral(
-            self.out_features or self.features,
+            features,
             axis=(-2, -1),
             use_bias=self.out_bias,
             dtype=self.dtype,
             kernel_init=self.out_init,
         )
+        adapted = self.lora.layers if self.lora else ()
+        for name, heads in (("query", self.heads), ("key", kv_heads), ("value", kv_heads)):
+            if name in adapted:
+                low_rank = LowRank((heads, width), self.lora, dtype=self.dtype)
+                setattr(self, f"{name}_lora", low_rank)
+        if "out" in adapted:
+            self.out_lora = LowRank(features, self.lora, (-2, -1), self.dtype)
+
+    def _layer(self, name: str, x: jax.Array) -> jax.Array:
+        """One of the four projections, with what it has learnt beside it."""
+        y = getattr(self, name)(x)
+        adapted = self.lora is not None and name in self.lora.layers
+        return y + getattr(self, f"{name}_lora")(x) if adapted else y
 
     def project(self, context: jax.Array, positions: jax.Array | None = None) -> KeyValue:
         """Keys and values of a context [B,S,D], at positions int32 [S] or [B,S]."""
-        key = self.key(context)
-        return KeyValue(
-            self.rotary.turn(key, positions) if self.rotary else key, self.value(context)
-        )
+        key, value = self._layer("key", context), self._layer("value", context)
+        return KeyValue(self.rotary.turn(key, positions) if self.rotary else key, value)
 
     def __call__(
         self,
@@ -111,10 +125,10 @@ class Attention(nn.Module):
         positions: jax.Array | None = None,
     ) -> jax.Array:
         """x [B,T,D] attends to `key_value` -> [B,T,O]."""
-        query = self.query(x)
+        query = self._layer("query", x)
         if self.rotary:
             query = self.rotary.turn(query, positions)
         attended = attention(
             query, key_value.key, key_value.value, mask, self.implementation, bias, self.scale
         )
-        return self.out(attended)
+        return self._layer("out", attended)

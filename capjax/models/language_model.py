@@ -23,8 +23,9 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 
 from capjax.errors import UserError
-from capjax.models import variants
+from capjax.models import lora, variants
 from capjax.models.attention import causal_mask
+from capjax.models.lora import Lora
 from capjax.models.rotary import Rotary, Stretch
 from capjax.models.transformer import BlockConfig, BlockInit, Stack, activation_of
 from capjax.special_tokens import SpecialTokens
@@ -98,6 +99,7 @@ class LanguageModel(nn.Module):
     dtype: jnp.dtype = jnp.float32
     remat: str = "none"
     attention: str = "xla"
+    lora: Lora | None = None
 
     def setup(self):
         v = self.variant
@@ -123,6 +125,7 @@ class LanguageModel(nn.Module):
             kv_heads=v.kv_heads,
             head_width=v.head_width,
             rotary=Rotary(v.rotary_theta, stretch) if v.positions == "rotary" else None,
+            lora=self.lora,
         )
         rows = v.rows or self.vocab_size
         if rows < self.vocab_size:
@@ -202,6 +205,7 @@ class Model(nn.Module):
     max_length: int
     variant: str = "gpt2"
     overrides: Mapping[str, Any] | None = None
+    lora: Mapping[str, Any] | None = None  # see `capjax.models.lora.Lora`
     special_tokens: SpecialTokens = SpecialTokens()
     dropout: float = 0.0
     dtype: str = "float32"  # of the computation
@@ -211,6 +215,7 @@ class Model(nn.Module):
     def __post_init__(self):
         # Frozen, because a model is hashed as a static argument of jitted functions.
         object.__setattr__(self, "overrides", FrozenDict(self.overrides or {}))
+        object.__setattr__(self, "lora", FrozenDict(self.lora or {}))
         super().__post_init__()
 
     def setup(self):
@@ -221,6 +226,7 @@ class Model(nn.Module):
             dtype=jnp.dtype(self.dtype),
             remat=self.remat,
             attention=self.attention,
+            lora=lora.make(self.lora),
         )
 
     def inputs(self) -> tuple[jax.Array, ...]:

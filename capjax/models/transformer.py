@@ -22,6 +22,7 @@ from flax.linen.initializers import Initializer
 
 from capjax.errors import UserError
 from capjax.models.attention import Attention, KeyValue
+from capjax.models.lora import Lora, LowRank
 from capjax.models.rotary import Rotary
 
 REMAT_POLICIES = {
@@ -81,6 +82,7 @@ class BlockConfig(NamedTuple):
     head_width: int | None = None  # where it is not width / heads
     attention_scale: float | None = None  # where it is not 1 / sqrt(head width)
     rotary: Rotary | None = None
+    lora: Lora | None = None
 
     def make_norm(self) -> nn.LayerNorm | nn.RMSNorm:
         """A norm of the tower; its sums are float32 in any case."""
@@ -105,6 +107,7 @@ class BlockConfig(NamedTuple):
             out_bias=self.attention_bias[1],
             rotary=None if cross else self.rotary,
             scale=self.attention_scale,
+            lora=self.lora,
             name=name,
         )
 
@@ -137,6 +140,10 @@ class Block(nn.Module):
         if c.gated:
             self.mlp_gate = self._dense(c.mlp_dim, c.init.mlp_in)
         self.mlp_out = self._dense(c.width, c.init.mlp_out)
+        for name in ("mlp_in", "mlp_gate", "mlp_out") if c.lora else ():
+            if name in c.lora.layers:
+                features = c.width if name == "mlp_out" else c.mlp_dim
+                setattr(self, f"{name}_lora", LowRank(features, c.lora, dtype=c.dtype))
         self.drop = nn.Dropout(c.dropout)
 
     def _dense(self, features: int, init: Initializer) -> nn.Dense:
@@ -173,10 +180,14 @@ class Block(nn.Module):
         return self._after(self.norm_mlp, x, self._mlp(self._before(self.norm_mlp, x)), train)
 
     def _mlp(self, x: jax.Array) -> jax.Array:
-        activation, y = self.config.activation, self.mlp_in(x)
-        return self.mlp_out(
-            activation(self.mlp_gate(x)) * y if self.config.gated else activation(y)
-        )
+        activation, y = self.config.activation, self._layer("mlp_in", x)
+        hidden = activation(self._layer("mlp_gate", x)) * y if self.config.gated else activation(y)
+        return self._layer("mlp_out", hidden)
+
+    def _layer(self, name: str, x: jax.Array) -> jax.Array:
+        """One of the MLP's layers, with what it has learnt beside it."""
+        y, lora = getattr(self, name)(x), self.config.lora
+        return y + getattr(self, f"{name}_lora")(x) if lora and name in lora.layers else y
 
     def _before(self, norm: nn.Module, x: jax.Array) -> jax.Array:
         """What a layer reads."""
