@@ -115,12 +115,25 @@ class Checkpoints:
         items = self._load({name: abstract_params, "host": None}, step)
         return items[name], items["host"]
 
-    def _load(self, wanted: dict[str, Any], step: int) -> dict[str, Any]:
+    def shapes(self, step: int) -> dict[str, Any]:
+        """Name -> shape and type of each parameter of a step, without reading an array."""
+        return named_leaves(self._metadata(step)["params"])
+
+    def restore_some(self, abstract_params: Any, step: int) -> Any:
+        """Those parameters of a step that the tree names, and no others."""
+        from orbax.checkpoint import v1 as ocp
+
+        context = ocp.Context()
+        context.pytree.loading.partial_load = True
+        with context:
+            return self._load({"params": abstract_params}, step, some=True)["params"]
+
+    def _load(self, wanted: dict[str, Any], step: int, some: bool = False) -> dict[str, Any]:
         saved = self._metadata(step)
         for name in wanted:
             if name not in saved:
                 raise UserError(f"the checkpoint of step {step} holds no {name!r}")
-        for name in wanted.keys() & {"params", "ema"}:
+        for name in wanted.keys() & {"params", "ema"} if not some else ():
             self._check(saved[name], wanted[name], step)
         try:
             with _unlogged():

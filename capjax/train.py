@@ -43,8 +43,9 @@ from capjax.errors import UserError, exit_cleanly
 from capjax.logs import Clock, MetricsLog, Progress, read_metrics
 from capjax.optimizers import frozen, make_optimizer, make_schedule
 from capjax.parallel import mesh as mesh_lib
+from capjax.parts import load_parts, replaced
 from capjax.signals import Interrupted, Signals
-from capjax.train_step import abstract_state, init_state, make_step
+from capjax.train_step import abstract_state, first_params, init_state, make_step
 
 _SHOWN = 8  # keys or values in one line of the terminal; the files hold all
 
@@ -171,6 +172,10 @@ class _Loop:
             params, _ = runs.load_params(
                 Path(config.init_from), self.abstract["params"], self.tokenizer
             )
+        if config.init_parts:
+            if params is None:
+                params = first_params(self.task, self.abstract, config.seed)
+            params = replaced(params, load_parts(config.init_parts, self.abstract["params"]))
         self.state = init_state(
             self.task, self.tx, config.ema_decay, self.abstract, config.seed, params
         )

@@ -70,6 +70,12 @@ def abstract_state(
     )
 
 
+def first_params(task: Any, abstract: State, seed: int) -> Any:
+    """The task's own first parameters, laid out like those of `abstract`."""
+    shardings = jax.tree.map(lambda s: s.sharding, abstract["params"])
+    return jax.jit(_init(task), out_shardings=shardings)(rng_for(seed, "init"))
+
+
 def init_state(
     task: Any,
     tx: optax.GradientTransformation,
@@ -81,7 +87,7 @@ def init_state(
     """The first state, laid out like `abstract`; `params` replace the task's own if given."""
     shardings = jax.tree.map(lambda s: s.sharding, abstract)
     if params is None:
-        params = jax.jit(_init(task), out_shardings=shardings["params"])(rng_for(seed, "init"))
+        params = first_params(task, abstract, seed)
     return jax.jit(
         lambda p: first_state(p, tx, ema_decay), out_shardings=shardings, donate_argnums=0
     )(params)

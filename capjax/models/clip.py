@@ -121,19 +121,8 @@ class Model(nn.Module):
         )
 
     def _vit(self, v: Variant) -> ViT:
-        return ViT(
-            v.image_layers,
-            self._blocks(v.image_width, v.image_heads, v.image_layers, v.activation),
-            self.image_size,
-            v.patch_size,
-            stem=v.stem,
-            remat=self.remat,
-            pixels=CLIP,
-            positions="learned",
-            patch_bias=False,
-            class_token=True,
-            pre_norm=True,
-        )
+        blocks = self._blocks(v.image_width, v.image_heads, v.image_layers, v.activation)
+        return vit(v, blocks, self.image_size, self.remat)
 
     def _resnet(self, v: Variant) -> ModifiedResNet:
         return ModifiedResNet(
@@ -147,21 +136,8 @@ class Model(nn.Module):
         )
 
     def _blocks(self, width: int, heads: int, layers: int, activation: str) -> BlockConfig:
-        normal = nn.initializers.normal
-        into_residual = normal(width**-0.5 * (2 * layers) ** -0.5)
-        return BlockConfig(
-            width,
-            heads,
-            4 * width,
-            self.dropout,
-            jnp.dtype(self.dtype),
-            self.attention,
-            activation_of(activation),
-            epsilon=1e-5,
-            init=BlockInit(
-                normal(width**-0.5), into_residual, normal((2 * width) ** -0.5), into_residual
-            ),
-        )
+        rest = (self.dropout, jnp.dtype(self.dtype), self.attention)
+        return block_config(width, heads, layers, activation, *rest)
 
     def _projection(self, width: int, features: int) -> nn.Dense:
         return nn.Dense(
@@ -190,6 +166,68 @@ class Model(nn.Module):
     def __call__(self, image: jax.Array, tokens: jax.Array, train: bool = False, prefix=None):
         """Both embeddings of a batch of pairs: ([B,E], [B,E])."""
         return self.embed_image(image, train), self.embed_text(tokens, train, prefix)
+
+
+def block_config(
+    width: int,
+    heads: int,
+    layers: int,
+    activation: str,
+    dropout: float,
+    dtype: jnp.dtype,
+    attention: str,
+) -> BlockConfig:
+    """The blocks of a tower of CLIP."""
+    normal = nn.initializers.normal
+    into_residual = normal(width**-0.5 * (2 * layers) ** -0.5)
+    return BlockConfig(
+        width,
+        heads,
+        4 * width,
+        dropout,
+        dtype,
+        attention,
+        activation_of(activation),
+        epsilon=1e-5,
+        init=BlockInit(
+            normal(width**-0.5), into_residual, normal((2 * width) ** -0.5), into_residual
+        ),
+    )
+
+
+def vit(v: Variant, blocks: BlockConfig, image_size: int, remat: str) -> ViT:
+    """CLIP's Vision Transformer: pictures uint8 [B,S,S,3] -> tokens [B,N,D], the class's first."""
+    return ViT(
+        v.image_layers,
+        blocks,
+        image_size,
+        v.patch_size,
+        stem=v.stem,
+        remat=remat,
+        pixels=CLIP,
+        positions="learned",
+        patch_bias=False,
+        class_token=True,
+        pre_norm=True,
+    )
+
+
+def image_tower(
+    image_size: int,
+    variant: str,
+    overrides: Mapping[str, Any],
+    dropout: float,
+    dtype: jnp.dtype,
+    remat: str,
+    attention: str,
+) -> ViT:
+    """The image tower alone, for models that read its tokens; UserError for a ResNet."""
+    v = variants.resolve("CLIP variant", VARIANTS, variant, "overrides", overrides)
+    if v.patch_size is None:
+        raise UserError(f"{variant} gives one vector and no tokens to read: choose a ViT")
+    blocks = (v.image_width, v.image_heads, v.image_layers, v.activation)
+    config = block_config(*blocks, dropout, dtype, attention)
+    return vit(v, config, image_size, remat)
 
 
 def published(variant: str, **fields: Any) -> Model:

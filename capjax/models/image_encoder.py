@@ -76,35 +76,19 @@ class Model(nn.Module):
 
     def setup(self):
         v = variants.resolve("ViT variant", VARIANTS, self.variant, "overrides", self.overrides)
-        if v.pixels not in PIXELS:
-            raise UserError(f"pixels={v.pixels!r} must be one of {', '.join(PIXELS)}")
-        normal = nn.initializers.normal(0.02)
-        config = BlockConfig(
-            v.width,
-            v.heads,
-            v.mlp_dim,
-            self.dropout,
-            jnp.dtype(self.dtype),
-            self.attention,
-            activation_of(v.activation),
-            v.epsilon,
-            init=BlockInit(*[normal] * 4),
-        )
-        self.image_tower = ViT(
-            v.layers,
-            config,
+        dtype = jnp.dtype(self.dtype)
+        self.image_tower = image_tower(
             self.image_size,
-            v.patch_size,
-            remat=self.remat,
-            pixels=PIXELS[v.pixels],
-            positions="learned",
-            class_token=True,
+            self.variant,
+            self.overrides,
+            self.dropout,
+            dtype,
+            self.remat,
+            self.attention,
         )
         # Zeros at the start, as in the paper's fine-tuning (appendix D).
         zeros = nn.initializers.zeros
-        self.head = (
-            nn.Dense(v.classes, dtype=config.dtype, kernel_init=zeros) if v.classes else None
-        )
+        self.head = nn.Dense(v.classes, dtype=dtype, kernel_init=zeros) if v.classes else None
 
     def inputs(self) -> tuple[jax.Array, ...]:
         """Arguments of the call for a batch of one, from which parameters are made."""
@@ -132,3 +116,39 @@ class Model(nn.Module):
         """Everything once: (ImageFeatures, logits [B,K], None without a head)."""
         features = self.encode_image(image, train)
         return features, None if self.head is None else self._logits(features.context)
+
+
+def image_tower(
+    image_size: int,
+    variant: str,
+    overrides: Mapping[str, Any],
+    dropout: float,
+    dtype: jnp.dtype,
+    remat: str,
+    attention: str,
+) -> ViT:
+    """The tower alone, for models that read its tokens: [B,S,S,3] -> [B,N,D]."""
+    v = variants.resolve("ViT variant", VARIANTS, variant, "overrides", overrides)
+    if v.pixels not in PIXELS:
+        raise UserError(f"pixels={v.pixels!r} must be one of {', '.join(PIXELS)}")
+    config = BlockConfig(
+        v.width,
+        v.heads,
+        v.mlp_dim,
+        dropout,
+        dtype,
+        attention,
+        activation_of(v.activation),
+        v.epsilon,
+        init=BlockInit(*[nn.initializers.normal(0.02)] * 4),
+    )
+    return ViT(
+        v.layers,
+        config,
+        image_size,
+        v.patch_size,
+        remat=remat,
+        pixels=PIXELS[v.pixels],
+        positions="learned",
+        class_token=True,
+    )

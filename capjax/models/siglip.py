@@ -78,24 +78,8 @@ class Model(nn.Module):
 
     def setup(self):
         v = variants.resolve("SigLIP variant", VARIANTS, self.variant, "overrides", self.overrides)
-        config = BlockConfig(
-            v.width,
-            v.heads,
-            v.mlp_dim,
-            self.dropout,
-            jnp.dtype(self.dtype),
-            self.attention,
-            activation_of(v.activation),
-            init=BlockInit(*[nn.initializers.xavier_uniform()] * 4),
-        )
-        self.image_tower = ViT(
-            v.layers,
-            config,
-            self.image_size,
-            v.patch_size,
-            remat=self.remat,
-            positions="learned",
-        )
+        config = block_config(v, self.dropout, jnp.dtype(self.dtype), self.attention)
+        self.image_tower = vit(v, config, self.image_size, self.remat)
         self.image_head = MapHead(config)
         self.text_tower = TextEncoder(
             self.vocab_size,
@@ -128,6 +112,39 @@ class Model(nn.Module):
     def __call__(self, image: jax.Array, tokens: jax.Array, train: bool = False):
         """Both embeddings of a batch of pairs: ([B,D], [B,D])."""
         return self.embed_image(image, train), self.embed_text(tokens, train)
+
+
+def block_config(v: Variant, dropout: float, dtype: jnp.dtype, attention: str) -> BlockConfig:
+    """The blocks of both towers."""
+    return BlockConfig(
+        v.width,
+        v.heads,
+        v.mlp_dim,
+        dropout,
+        dtype,
+        attention,
+        activation_of(v.activation),
+        init=BlockInit(*[nn.initializers.xavier_uniform()] * 4),
+    )
+
+
+def vit(v: Variant, blocks: BlockConfig, image_size: int, remat: str) -> ViT:
+    """SigLIP's Vision Transformer: pictures uint8 [B,S,S,3] -> tokens [B,N,D]."""
+    return ViT(v.layers, blocks, image_size, v.patch_size, remat=remat, positions="learned")
+
+
+def image_tower(
+    image_size: int,
+    variant: str,
+    overrides: Mapping[str, Any],
+    dropout: float,
+    dtype: jnp.dtype,
+    remat: str,
+    attention: str,
+) -> ViT:
+    """The image tower alone, for models that read its tokens."""
+    v = variants.resolve("SigLIP variant", VARIANTS, variant, "overrides", overrides)
+    return vit(v, block_config(v, dropout, dtype, attention), image_size, remat)
 
 
 def published(variant: str, **fields: Any) -> Model:

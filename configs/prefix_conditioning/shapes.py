@@ -3,11 +3,11 @@
   python -m capjax.train --config configs/prefix_conditioning/shapes.py \\
       --workdir runs/prefix_conditioning/shapes
 
-Half of the batches are flat pictures of 12 shapes with their names in sentences, half textured ones
-of 24 shapes with captions; at the end, pictures of the captions' style and of a third one, never
-shown, are classified among the 12. `:prefix=False` trains without prefixes, `:loss=unicl` with
-UniCL's loss, `:single_source=False` mixes both kinds in each batch, `:runlocal` takes a few steps
-of a smaller run. What came out is in experiments/prefix_conditioning/README.md.
+A third of the batches are flat pictures of 12 shapes with their names in sentences, the rest
+textured ones of 24 shapes with captions; at the end, pictures of the captions' style and of a third
+one, never shown, are classified among the 12. `:prefix=False` trains without prefixes,
+`:loss=unicl` with UniCL's loss, `:single_source=False` mixes both kinds in each batch, `:runlocal`
+takes a few steps of a smaller run. What came out is in experiments/prefix_conditioning/README.md.
 """
 
 from capjax.config import base, parse_arg
@@ -15,7 +15,7 @@ from experiments.prefix_conditioning.worlds import CLASSES, SHAPES, TEMPLATES
 
 
 def get_config(arg=""):
-    arg = parse_arg(arg, prefix=True, loss="softmax", single_source=True, steps=1000, seed=0)
+    arg = parse_arg(arg, prefix=True, loss="softmax", single_source=True, steps=1500, seed=0)
     config = base()
     config.seed = arg.seed
     config.steps = 4 if arg.runlocal else arg.steps
@@ -33,6 +33,7 @@ def get_config(arg=""):
             image_width=96,
             image_heads=2,
             patch_size=8,
+            stem="conv",
             text_layers=layers(2),
             text_width=96,
             text_heads=2,
@@ -67,12 +68,13 @@ def get_config(arg=""):
                 templates=TEMPLATES,
             ),
         ),
+        weights=dict(cap=2.0, cls=1.0),
         single_source=arg.single_source,
     )
     config.data.image_size = 32
     config.data.cache = True  # 90 MB, and no scene is drawn twice
 
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 2e-3
     config.optimizer.weight_decay = 0.1
     config.optimizer.b2 = 0.98
     config.optimizer.schedule.warmup_steps = config.steps // 10
