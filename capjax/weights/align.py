@@ -1,19 +1,18 @@
-"""Names of BERT's, EfficientNet's and ALIGN's state dicts as the transformers library has them."""
+"""Names of EfficientNet's and ALIGN's state dicts as the transformers library has them."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
 
+from capjax.weights.bert import bert
 from capjax.weights.table import (
     Entry,
     Transform,
-    attention,
     batch_norm,
     convolution,
     kernel,
     linear,
-    norm,
     same,
 )
 
@@ -21,24 +20,6 @@ from capjax.weights.table import (
 _pointwise = Transform(convolution.read, lambda x: x.T[..., None, None])
 # A scale is published as a temperature, its inverse.
 _from_temperature = Transform(lambda sigma: -np.log(sigma), lambda scale: jnp.exp(-scale))
-
-
-def bert(ours: str, theirs: str) -> list[Entry]:
-    """A `Bert` and its counterpart, both given by the prefix of their names ("" or "x/", "x.")."""
-    table, block = f"{theirs}embeddings", rf"{ours}stack/blocks_(\d+)"
-    layer = rf"{theirs}encoder.layer.\1"
-    read = (f"{layer}.attention.self.{name}" for name in ("query", "key", "value"))
-    return [
-        Entry(f"{ours}embedding/embedding", f"{table}.word_embeddings.weight", same),
-        Entry(f"{ours}positions/embedding", f"{table}.position_embeddings.weight", same),
-        Entry(f"{ours}segments/embedding", f"{table}.token_type_embeddings.weight", same),
-        *norm(f"{ours}norm", f"{table}.LayerNorm"),
-        *attention(f"{block}/self_attention", *read, f"{layer}.attention.output.dense"),
-        *norm(f"{block}/norm_self", f"{layer}.attention.output.LayerNorm"),
-        *linear(f"{block}/mlp_in", f"{layer}.intermediate.dense"),
-        *linear(f"{block}/mlp_out", f"{layer}.output.dense"),
-        *norm(f"{block}/norm_mlp", f"{layer}.output.LayerNorm"),
-    ]
 
 
 def efficientnet(ours: str, theirs: str) -> list[Entry]:

@@ -5,6 +5,8 @@ Its linear layers are published as [input, output], query, key and value as one 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from capjax.errors import UserError
 from capjax.weights.plan import NotThisFamily, Plan, Source
 from capjax.weights.table import Entry, Part, Table, as_it_is, linear, norm, same, vector
@@ -86,8 +88,14 @@ def plan(source: Source) -> Plan:
         unread=UNREAD,
         tokenizer=dict(
             name="capjax.data.gpt2_bpe",
-            path=str(source.file("tokenizer.json", "vocab.json", "encoder.json")),
+            path=str(_tokenizer(source)),
             max_length=min(positions, 128),
         ),
         task=dict(name="capjax.tasks.language"),
     )
+
+
+def _tokenizer(source: Source) -> Path:
+    """A tokenizer.json, or the folder that holds vocabulary and merges."""
+    path = source.file("tokenizer.json", "vocab.json", "encoder.json")
+    return path.parent if path.name in ("vocab.json", "encoder.json") else path
