@@ -145,6 +145,18 @@ def check_tokenizer(directory: Path, tokenizer: TokenRows, host: dict[str, Any])
         )
 
 
+def tokenizer_of(directory: Path | str) -> dict[str, Any]:
+    """The config section by which another run gets the tokenizer of the run in `directory`."""
+    directory = Path(directory)
+    section = read_config(directory).tokenizer.to_dict()
+    if "path" not in section:
+        raise UserError(
+            f"the tokenizer of the run {str(directory)!r} was trained on its own captions: set "
+            "config.init_from to take it over with all parameters"
+        )
+    return section | {"path": str(directory / TOKENIZER)}
+
+
 def fingerprint(tokenizer: TokenRows | None) -> str:
     """The tokenizer's own; "" if there is none."""
     return "" if tokenizer is None else tokenizer.fingerprint
