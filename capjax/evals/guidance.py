@@ -4,7 +4,7 @@ For every scale: BLEU, ROUGE-L and CIDEr against the references (agreement), and
 pictures and texts CLIPScore, RefOnlyCLIPScore, RefCLIPScore and caption -> picture recall
 (specificity); guiding, arXiv 2307.16686, section 4. The space is that of a separately trained
 dual encoder (`encoder`, a run directory; columns `clipscore`, `recall_at_1`, ...) and the
-captioner's own (`own_clipscore`, `own_recall_at_1`, ...).
+captioner's own (`own_clipscore`, `own_recall_at_1`, ...), if it embeds pictures and texts.
 
 Letters: N pictures, E embedding width.
 """
@@ -97,7 +97,9 @@ class Evaluator:
     def sweep(self, params, progress: bool = True) -> Sweep:
         """Captions and scores at every scale."""
         captioner = Captioner(self.model, params, self.tokenizer)
-        own = Encoder(self.model, params, self.tokenizer, self.batch_size)
+        own = None
+        if hasattr(type(self.model), "embed_text"):
+            own = Encoder(self.model, params, self.tokenizer, self.batch_size)
         count = min(len(self.source), self.limit or len(self.source))
         skips = SkipBudget(count, self.max_bad_fraction)
         keys, references, pictures = [], [], []
@@ -125,7 +127,7 @@ class Evaluator:
             raise UserError("no record of the evaluation data could be used")
         if self._references is None:
             self._references = References.from_captions(dict(zip(keys, references, strict=True)))
-        spaces = {"own_": self._space(own, own_images, references)}
+        spaces = {"own_": self._space(own, own_images, references)} if own else {}
         if self.encoder:
             spaces[""] = self._space(self.encoder[0], encoder_images, references)
         rows, per_picture = [], {}

@@ -117,7 +117,14 @@ class LanguageModel(nn.Module):
             self.attention,
             activation_of(v.activation),
             v.epsilon,
-            init=BlockInit(normal(0.02), into_residual, normal(0.02), into_residual),
+            init=BlockInit(
+                normal(0.02),
+                into_residual,
+                normal(0.02),
+                into_residual,
+                # A trained model that is given a context goes on as before.
+                cross_out=nn.initializers.zeros,
+            ),
             norm=v.norm,
             gated=v.gated,
             attention_bias=v.attention_bias,

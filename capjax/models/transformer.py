@@ -59,6 +59,7 @@ class BlockInit(NamedTuple):
     attention_out: Initializer = nn.initializers.lecun_normal()
     mlp_in: Initializer = nn.initializers.lecun_normal()
     mlp_out: Initializer = nn.initializers.lecun_normal()
+    cross_out: Initializer | None = None  # of a cross-attention, where it is not attention_out
 
 
 class BlockConfig(NamedTuple):
@@ -94,13 +95,14 @@ class BlockConfig(NamedTuple):
 
         A cross-attention has no positions to turn by.
         """
+        out = (self.init.cross_out if cross else None) or self.init.attention_out
         return Attention(
             self.width,
             self.heads,
             self.dtype,
             self.attention,
             self.init.attention_in,
-            self.init.attention_out,
+            out,
             kv_heads=self.kv_heads,
             head_width=self.head_width,
             in_bias=self.attention_bias[0],

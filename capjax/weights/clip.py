@@ -1,7 +1,19 @@
-"""Names of CLIP's published state dicts, ViT and ResNet (github openai/CLIP, and OpenCLIP's)."""
+"""CLIP as openai/CLIP publishes it, ViT and ResNet, and as OpenCLIP does, by the same names.
+
+What the tensors cannot tell is the activation, and a wrong one would go unnoticed: OpenAI's files
+are QuickGELU's, OpenCLIP's have their open_clip_config.json, and one without it is refused.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+from capjax.errors import UserError
+from capjax.models.clip import VARIANTS, Variant
+from capjax.models.clip_resnet import REDUCTION
+from capjax.weights import open_clip
+from capjax.weights.plan import Plan, Source
+from capjax.weights.sizes import fixed_mlp, image_size, nearest, only
 from capjax.weights.table import (
     Entry,
     attention,
@@ -17,8 +29,11 @@ from capjax.weights.table import (
     vector,
 )
 
+FAMILY = "clip"
 
-def _blocks(ours: str, theirs: str) -> list[Entry]:
+
+def blocks(ours: str, theirs: str) -> list[Entry]:
+    """The blocks of a tower, `stack` here and `resblocks` there; OpenCLIP's CoCa has them, too."""
     block, theirs = rf"{ours}/stack/blocks_(\d+)", rf"{theirs}.resblocks.\1"
     return [
         *norm(f"{block}/norm_self", f"{theirs}.ln_1"),
@@ -43,19 +58,24 @@ def _resnet_stage(stage: int) -> list[Entry]:
 TEXT = [
     Entry("text_tower/embedding/embedding", "token_embedding.weight", same),
     Entry("text_tower/positions", "positional_embedding", same),
-    *_blocks("text_tower", "transformer"),
+    *blocks("text_tower", "transformer"),
     *norm("text_tower/stack/norm", "ln_final"),
     Entry("text_projection/kernel", "text_projection", same),
     Entry("logit_scale", "logit_scale", same),
 ]
 
-VIT = [
-    *TEXT,
+# Of an image tower but for its last norm.
+VIT_TOWER = [
     Entry("image_tower/cls", "visual.class_embedding", vector),
     Entry("image_tower/positions", "visual.positional_embedding", rows),
     *kernel("image_tower/patch_embedding", "visual.conv1", patches),
     *norm("image_tower/pre_norm", "visual.ln_pre"),
-    *_blocks("image_tower", "visual.transformer"),
+    *blocks("image_tower", "visual.transformer"),
+]
+
+VIT = [
+    *TEXT,
+    *VIT_TOWER,
     *norm("image_tower/stack/norm", "visual.ln_post"),
     Entry("image_projection/kernel", "visual.proj", same),
 ]
@@ -80,3 +100,84 @@ UNREAD = (
     r".*\.num_batches_tracked",
     "attn_mask",
 )
+
+# Of the first releases alone.
+_OPENAI = "input_resolution"
+
+
+def plan(source: Source) -> Plan:
+    """See `capjax.weights.plan`. Sizes are read off the tensors."""
+    # No look at config.json: repositories hold it for the other form of CLIP, beside this one.
+    source.require("token_embedding.weight", "text_projection", "visual.conv1.weight")
+    resnet = "visual.class_embedding" not in source.tensors
+    source.require("visual.attnpool.c_proj.weight" if resnet else "visual.proj")
+    config = open_clip.read(source)
+    only(f"{open_clip.FILE}, vision_cfg,", config.vision, {"attentional_pool": False})
+    only(f"{open_clip.FILE}, text_cfg,", config.text, {"embed_cls": False})
+    text_width, embedding_dim = source.shape("text_projection")
+    fixed_mlp(source, "transformer.resblocks.0.mlp.c_fc.weight", text_width, "capjax.models.clip")
+    fields, size = (_resnet if resnet else _vit)(source, config)
+    fields |= dict(
+        text_width=text_width,
+        text_heads=config.text_heads(text_width),
+        text_layers=source.count("transformer.resblocks.{}.ln_1.weight"),
+        embedding_dim=embedding_dim,
+        activation=_activation(source, config),
+    )
+    return Plan(
+        FAMILY,
+        model=dict(name="capjax.models.clip", **nearest(variants(resnet), fields)),
+        table=RESNET if resnet else VIT,
+        unread=UNREAD,
+        tokenizer=open_clip.tokenizer(source, source.shape("positional_embedding")[0]),
+        image=config.image(size),
+        task=dict(name="capjax.tasks.contrastive"),
+    )
+
+
+def variants(resnet: bool) -> dict[str, Variant]:
+    """The named ones with a ResNet, or with a ViT."""
+    return {name: v for name, v in VARIANTS.items() if (v.patch_size is None) == resnet}
+
+
+def _activation(source: Source, config: open_clip.Config) -> str:
+    if _OPENAI in source.tensors:
+        if config.model and config.activation != "quick_gelu":
+            raise UserError(
+                f"the tensors are OpenAI's own, which were trained with QuickGELU, and "
+                f"{open_clip.FILE} says quick_gelu=False: remove it, it is another checkpoint's"
+            )
+        return "quick_gelu"
+    if not config.model:
+        raise UserError(
+            f"the tensors do not say whether this CLIP was trained with GELU or QuickGELU: put its "
+            f"{open_clip.FILE} beside them"
+        )
+    return config.activation
+
+
+def _vit(source: Source, config: open_clip.Config) -> tuple[dict[str, Any], int]:
+    """(fields of the model's `Variant`, the side of its pictures)."""
+    width, _, patch_size, _ = source.shape("visual.conv1.weight")
+    block = "visual.transformer.resblocks"
+    fixed_mlp(source, f"{block}.0.mlp.c_fc.weight", width, "capjax.models.clip")
+    fields = dict(
+        image_layers=source.count(block + ".{}.ln_1.weight"),
+        image_width=width,
+        image_heads=config.image_heads(width),
+        patch_size=patch_size,
+    )
+    positions = source.shape("visual.positional_embedding")[0]
+    return fields, image_size(positions - 1, patch_size)
+
+
+def _resnet(source: Source, config: open_clip.Config) -> tuple[dict[str, Any], int]:
+    positions, features = source.shape("visual.attnpool.positional_embedding")
+    layers = (source.count(f"visual.layer{i}.{{}}.conv1.weight") for i in (1, 2, 3, 4))
+    fields = dict(
+        image_layers=tuple(layers),
+        image_width=source.shape("visual.layer1.0.conv1.weight")[0],
+        image_heads=config.image_heads(features),
+        patch_size=None,
+    )
+    return fields, image_size(positions - 1, REDUCTION)
