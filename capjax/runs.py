@@ -99,9 +99,9 @@ def load_params(
     return params, step
 
 
-def read_config(directory: Path) -> ConfigDict:
+def read_config(directory: Path | str) -> ConfigDict:
     """The config that the run was started with."""
-    path = directory / CONFIG
+    path = Path(directory) / CONFIG
     if not path.is_file():
         raise UserError(
             f"{str(directory)!r} is not a run directory: it holds no {CONFIG}; "
