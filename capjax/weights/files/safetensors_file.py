@@ -101,7 +101,8 @@ def _place(name: str, entry: Any, data: Region, path: Path) -> _Place:
     if not is_shape(entry["shape"]):
         raise _damaged(path, name, "has no possible shape")
     offsets = entry["data_offsets"]
-    if not is_shape(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+    whole = isinstance(offsets, list) and len(offsets) == 2 and all(type(n) is int for n in offsets)
+    if not whole or not 0 <= offsets[0] <= offsets[1]:
         raise _damaged(path, name, "has no possible offsets")
     if offsets[1] > data.size:
         raise _cut_short(path)

@@ -86,3 +86,20 @@ def test_a_view_of_a_zip_is_mapped(tmp_path):
         file.seek(data.index(b"\n", info.header_offset) + 1)
         file.write(b"\x07")
     assert array[0] == 7
+
+
+def test_tensors_far_into_a_large_file(tmp_path):
+    """Of 3 GB, sparse on disk: offsets are no shape, whose product has a limit."""
+    path, each = tmp_path / "large.safetensors", 1_500_000_000
+    header = {
+        name: {"dtype": "U8", "shape": [each], "data_offsets": [i * each, (i + 1) * each]}
+        for i, name in enumerate(("first", "second"))
+    }
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + 2 * each - 1)
+        file.seek(0, 2)
+        file.write(b"\x07")
+    second = open_tensors(path)["second"]
+    assert (second.shape, second[0], second[-1]) == ((each,), 0, 7)
