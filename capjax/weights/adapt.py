@@ -21,13 +21,18 @@ def fit(path: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | No
 
     Position embeddings of pictures are resampled, and vocabularies grow by new rows.
     """
+    if path.endswith("embedding/embedding"):
+        return grow(value, shape, 0)
+    if path.rsplit("/", 2)[-2:-1] == ["head"]:
+        return grow(value, shape, len(shape) - 1)
+    return fit_positions(path, value, shape)
+
+
+def fit_positions(path: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """As `fit`, for the position embeddings of pictures alone."""
     *_, owner, name = ("", "", *path.split("/"))
     if name == "positions" and ("image" in path or "pool" in owner):
         return resample_positions(value, shape)
-    if path.endswith("embedding/embedding"):
-        return grow(value, shape, 0)
-    if owner == "head":
-        return grow(value, shape, len(shape) - 1)
     return None
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,12 +38,13 @@ from capjax.parallel.mesh import make_mesh
 from capjax.parallel.sharding import Rules, parameter_shardings
 from capjax.train_step import rng_for
 from capjax.weights import families
-from capjax.weights.adapt import fit
+from capjax.weights.adapt import fit, fit_positions
 from capjax.weights.plan import Plan, Source
 from capjax.weights.table import place
 
 PUBLISHED, TENSORS, ORIGIN = "published", "tensors.json", "origin.json"
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
+LEAST_USED = 0.9  # of an embedding's rows; published ones are a few hundred longer than needed
 _SMALL = 2**20  # bytes: of the files beside the tensors, those up to this size are kept
 
 
@@ -103,7 +105,7 @@ def load_source(
         tokenizer = config_lib.instantiate(
             config.tokenizer, "make", where="config.tokenizer", captions=None
         )
-        _make_room(config, tokenizer)
+        _check_vocabulary(config, tokenizer, add_tokens)
     model = runs.make_model(config, tokenizer)
     mesh = mesh or make_mesh({"data": 1, "fsdp": -1})
     shapes = jax.eval_shape(runs.initializer(config, model), rng_for(0, "init"))
@@ -112,7 +114,8 @@ def load_source(
         shapes,
         parameter_shardings(rules, shapes, mesh),
     )
-    params = place(plan.table, abstract, source.tensors, plan.unread, fit)
+    grows = fit if add_tokens else fit_positions
+    params = place(plan.table, abstract, source.tensors, plan.unread, grows)
     return Loaded(plan, config, tokenizer, model, params)
 
 
@@ -136,10 +139,27 @@ def run_config(
     return config_lib.as_config(config)
 
 
-def _make_room(config: ConfigDict, tokenizer: Any) -> None:
-    """More rows for the embedding of a language model, if the tokenizer has more tokens."""
-    overrides = config.model.get("overrides", {})
-    if overrides.get("rows") and overrides["rows"] < tokenizer.vocab_size:
+def _check_vocabulary(config: ConfigDict, tokenizer: Any, add_tokens: Sequence[str]) -> None:
+    """Makes room for new tokens in a language model's embedding, and refuses another's tokenizer.
+
+    Of other models the embedding has as many rows as the tokenizer has tokens, or does not fit.
+    """
+    rows = config.model.get("overrides", {}).get("rows")
+    if not rows:
+        return
+    published = tokenizer.vocab_size - len(add_tokens)
+    if published > rows:
+        raise UserError(
+            f"the tokenizer has {published} tokens and the checkpoint's embedding {rows} rows: "
+            "give the tokenizer that it was published with"
+        )
+    if published < LEAST_USED * rows:
+        warnings.warn(
+            f"the tokenizer has {published} tokens and the checkpoint's embedding {rows} rows: is "
+            "it the one that it was published with?",
+            stacklevel=3,
+        )
+    if tokenizer.vocab_size > rows:
         with config.unlocked():
             config.model.overrides.rows = tokenizer.vocab_size
 

@@ -18,7 +18,8 @@ from capjax.parallel.mesh import make_mesh
 from capjax.weights import families
 from capjax.weights.exporting import export
 from capjax.weights.files import open_tensors
-from capjax.weights.importing import import_checkpoint, load
+from capjax.weights.importing import import_checkpoint, load, load_source
+from capjax.weights.plan import read_json
 from capjax.weights.verify import differences
 
 
@@ -138,6 +139,16 @@ def test_mistakes_leave_nothing_behind(gpt2, vit, tmp_path):
     (short / "config.json").write_text(json.dumps(config | {"n_head": 5}))
     with pytest.raises(ValueError, match="width 32 does not divide into 5 heads"):
         import_checkpoint(short, tmp_path / "not")
+    other = published.gpt2(tmp_path / "other")
+    tensors = open_tensors(other)
+    fewer = {n: tensors[n] if n != "wte.weight" else tensors[n][:200] for n in tensors}
+    source = families.Source(other, fewer, read_json(other / "config.json"), {})
+    with pytest.raises(UserError, match="270 tokens and the checkpoint's embedding 200 rows"):
+        load_source(source)
+    more = {n: np.tile(tensors[n], (2, 1)) if n == "wte.weight" else tensors[n] for n in tensors}
+    source = families.Source(other, more, read_json(other / "config.json"), {})
+    with pytest.warns(UserWarning, match="270 tokens and the checkpoint's embedding 540 rows"):
+        load_source(source)
     assert not list(tmp_path.glob("not*"))
     with pytest.raises(UserError, match="they cannot be compared"):
         differences(to, vit)

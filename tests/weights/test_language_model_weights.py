@@ -96,7 +96,7 @@ def test_what_cannot_be_imported_is_said(tmp_path):
         gpt2.plan(source(changed, tmp_path))
     with pytest.raises(NotThisFamily, match="model_type is 'gpt2', not llama or qwen2"):
         llama.plan(source(case, tmp_path))
-    with pytest.raises(NotThisFamily, match="no tensor 'wte.weight'"):
+    with pytest.raises(NotThisFamily, match=r"no tensor 'wte\.weight'"):
         gpt2.plan(Source(tmp_path, {}, {}, {}))
     case = cases("llama")[0]
     yarn = case["config"] | {"rope_parameters": {"rope_type": "yarn"}}
@@ -105,7 +105,7 @@ def test_what_cannot_be_imported_is_said(tmp_path):
         llama.plan(source(case | {"config": yarn}, tmp_path))
     with pytest.raises(NotThisFamily, match="num_attention_heads"):
         llama.plan(source(case | {"config": {}}, tmp_path))
-    with pytest.raises(UserError, match="tokenizer of .* is not there .*--tokenizer"):
+    with pytest.raises(UserError, match=r"tokenizer of .* is not there .*--tokenizer"):
         llama.plan(source(case, tmp_path / "elsewhere"))
 
 

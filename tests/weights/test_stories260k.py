@@ -16,7 +16,7 @@ from capjax.weights.importing import import_checkpoint
 STORY = (
     "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "
     "One day, she saw a big, red ball. She wanted to play with it, but it was too high.\n"
-    'Lily\'s mom said, "Lily, let\'s go to the park." Lily was sad and didn\'t know what to do.'
+    "Lily's mom said, \"Lily, let's go to the park.\" Lily was sad and didn't know what to do."
 )
 # Of the kind it was trained on, and written for this test.
 HELD_OUT = (
