@@ -78,14 +78,20 @@ class Source:
         return len(self._shard)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
+        record = self.encoded(i)
+        try:
+            return {**record, "image": images.decode(record["image"])}
+        except ValueError as error:
+            raise BadRecord(record["key"], str(error)) from None
+
+    def encoded(self, i: int) -> dict[str, Any]:
+        """Record `i` with its picture as it is stored: `image` is bytes."""
         fields = self._fields(i)
         key = _key(fields)
         try:
-            image = images.decode(self._read_picture(i, fields["image"]))
+            image = self._read_picture(i, fields["image"])
         except OSError as error:
             raise BadRecord(key, f"cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise BadRecord(key, str(error)) from None
         extras = {name: value for name, value in fields.items() if name not in _OWN_FIELDS}
         return {**extras, "key": key, "image": image, "captions": _captions(fields)}
 
@@ -162,13 +168,13 @@ class Source:
 
     def _locate(self, fields: dict, shards: dict) -> tuple[int, tuple[int, int]]:
         """(number of the shard, (offset, size)); raises `ValueError` where there is no picture."""
-        name = _string(fields, "image")
+        name = _inside(_string(fields, "image"))
         folder = self._root or "."
         if "shard" not in fields:
             if not os.path.isfile(os.path.join(self._root, name)):
                 raise ValueError(f"names the picture {name!r}, which is not in {folder}")
             return _IS_FILE, (0, 0)
-        shard = _string(fields, "shard")
+        shard = _inside(_string(fields, "shard"))
         if shard not in shards:
             path = os.path.join(self._root, shard)
             if not os.path.isfile(path):
@@ -180,6 +186,14 @@ class Source:
         if name not in entries:
             raise ValueError(f"names the picture {name!r}, which is not in the shard {shard!r}")
         return number, entries[name]
+
+
+def _inside(name: str) -> str:
+    """The name, if it stays in the folder; a manifest from elsewhere must not open other files."""
+    parts = name.replace("\\", "/").split("/")
+    if os.path.isabs(name) or ".." in parts:
+        raise ValueError(f"names {name!r}, which leaves the folder")
+    return name
 
 
 class _Slices:

@@ -15,7 +15,6 @@ Raises `UserError` for what cannot be imported; nothing is left behind then.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import warnings
@@ -33,6 +32,7 @@ from ml_collections import ConfigDict
 from capjax import config as config_lib
 from capjax import runs
 from capjax.checkpoint import Checkpoints
+from capjax.checksums import sha256
 from capjax.errors import UserError
 from capjax.parallel.mesh import make_mesh
 from capjax.parallel.sharding import Rules, parameter_shardings
@@ -218,9 +218,3 @@ def _keep_published(source: Source, plan: Plan, folder: Path) -> None:
         },
     }
     (folder / ORIGIN).write_text(json.dumps(origin, indent=2))
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
