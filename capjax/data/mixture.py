@@ -11,6 +11,9 @@ function of (seed, step), equal on every process. Without it every example draws
         "weights": {"captions": 0.5, "labels": 0.5},
     }
 
+With a `curriculum` the weights change over the steps of training, linearly from one entry to the
+next: ((0, {"captions": 1, "labels": 0}), (10_000, {"captions": 0.5, "labels": 0.5})).
+
 Records gain `source`, the place of their source's name in sorted order, and a `class_id` of -1 if
 they have none; their key begins with that name. Within a source every epoch is a new permutation; a
 source that is used up begins anew.
@@ -20,7 +23,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +39,7 @@ class Source:
     """The records of all `sources`, those of the first name first; names in sorted order.
 
     sources: {name: source section}. weights: {name: how often}, in any unit; by default each source
-    is as likely as any other. single_source: see above.
+    is as likely as any other. single_source, curriculum (in place of weights): see above.
 
     Raises:
       UserError: no sources, weights that are negative, all zero, not finite or of other names, or a
@@ -48,18 +51,21 @@ class Source:
         sources: Mapping[str, Mapping[str, Any]],
         weights: Mapping[str, float] | None = None,
         single_source: bool = True,
+        curriculum: Sequence[tuple[int, Mapping[str, float]]] = (),
     ):
         if not sources:
             raise UserError("a mixture needs at least one source")
         self.names = tuple(sorted(sources))
-        self.probabilities = _probabilities(self.names, weights)
+        self.steps, self.probabilities = _schedule(self.names, weights, curriculum)
         self.single_source = single_source
         self.sources = [
             instantiate(sources[name], "Source", where=f"the source {name!r} of the mixture")
             for name in self.names
         ]
-        for name, source, chance in zip(self.names, self.sources, self.probabilities, strict=True):
-            if chance and not len(source):
+        for name, source, chances in zip(
+            self.names, self.sources, self.probabilities.T, strict=True
+        ):
+            if chances.any() and not len(source):
                 raise UserError(f"the source {name!r} of the mixture has no records")
         # The first record of each source, and the end.
         self.first = np.cumsum([0, *map(len, self.sources)])
@@ -84,9 +90,9 @@ class Source:
 
     def order(self, seed: int, batch_size: int) -> MixedOrder:
         """The order of a training stream; see `capjax.data.order`."""
-        return MixedOrder(
-            self.first, self.probabilities, seed, batch_size if self.single_source else 1
-        )
+        block = batch_size if self.single_source else 1
+        draws = self.steps * (batch_size // block)
+        return MixedOrder(self.first, draws, self.probabilities, seed, block)
 
     def _own(self, index: int) -> tuple[int, int]:
         """(number of the source, the record's index in it)."""
@@ -99,13 +105,21 @@ class Source:
 class MixedOrder:
     """Draws a source for each block of positions and goes on in that source's own order.
 
-    first: int [K + 1], the first record of each of the K sources, and the end. probabilities [K].
-    block: positions that share a draw: a batch, or 1.
+    first: int [K + 1], the first record of each of the K sources, and the end. probabilities [E,K]
+    at the draws [E], linear in between and constant outside. block: positions that share a draw: a
+    batch, or 1.
     """
 
-    def __init__(self, first: np.ndarray, probabilities: np.ndarray, seed: int, block: int):
+    def __init__(
+        self,
+        first: np.ndarray,
+        draws: np.ndarray,
+        probabilities: np.ndarray,
+        seed: int,
+        block: int,
+    ):
         self.first, self.block = first, block
-        self._limits = np.cumsum(probabilities)[:-1]
+        self._draws, self._limits = draws, np.cumsum(probabilities, axis=1)[:, :-1]
         self._orders = [
             Shuffled(int(size), int(np.random.SeedSequence((seed, k)).generate_state(1)[0]))
             if size
@@ -143,7 +157,11 @@ class MixedOrder:
 
     def _next_chunk(self) -> tuple[np.ndarray, np.ndarray]:
         chance = np.random.default_rng((self._seed, len(self._chunks))).random(_CHUNK)
-        sources = np.searchsorted(self._limits, chance, side="right").astype(np.int16)
+        at = len(self._chunks) * _CHUNK + np.arange(_CHUNK)
+        # How many of the limits between sources the chance has reached.
+        sources = np.zeros(_CHUNK, np.int16)
+        for limits in self._limits.T:
+            sources += chance >= np.interp(at, self._draws, limits)
         before = np.empty(_CHUNK, np.int64)
         for k in range(len(self._orders)):
             mine = np.flatnonzero(sources == k)
@@ -155,6 +173,22 @@ class MixedOrder:
 def _source_of(first: np.ndarray, record: int) -> int:
     """The number of the source that the record belongs to."""
     return int(np.searchsorted(first, record, side="right")) - 1
+
+
+def _schedule(
+    names: tuple[str, ...],
+    weights: Mapping[str, float] | None,
+    curriculum: Sequence[tuple[int, Mapping[str, float]]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """(steps int [E], probabilities [E,K] at these steps)."""
+    if not curriculum:
+        return np.zeros(1, np.int64), _probabilities(names, weights)[None]
+    if weights is not None:
+        raise UserError("the mixture has weights and a curriculum: give one of them")
+    steps = np.array([step for step, _ in curriculum], np.int64)
+    if np.any(steps < 0) or np.any(np.diff(steps) <= 0):
+        raise UserError(f"the curriculum's steps {steps.tolist()} must rise, from 0 or more")
+    return steps, np.stack([_probabilities(names, each) for _, each in curriculum])
 
 
 def _probabilities(names: tuple[str, ...], weights: Mapping[str, float] | None) -> np.ndarray:

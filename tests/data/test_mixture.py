@@ -185,3 +185,40 @@ def test_a_mixture_travels_to_other_processes():
 def test_mistakes_are_named(sources, weights, message):
     with pytest.raises(UserError, match=message):
         Source(sources, weights)
+
+
+def test_a_curriculum_moves_from_one_source_to_another():
+    """Batches of a alone at first, of a and b alike at the end; linear in between."""
+    curriculum = ((0, {"a": 1, "b": 0, "c": 0}), (400, {"a": 1, "b": 1, "c": 0}))
+    for single_source in (True, False):
+        source = Source(SOURCES, single_source=single_source, curriculum=curriculum)
+        numbers = drawn(source, batches=1200)
+        assert not np.any(numbers == 2)
+        assert np.all(numbers[0] == 0)
+        share = [np.mean(part == 1) for part in np.split(numbers, 12)]
+        # Halves of 1/8 at steps 0-100, 3/8 .. of the way to one half, and then 1/2.
+        expected = [0.0625, 0.1875, 0.3125, 0.4375, *[0.5] * 8]
+        spread = 3 * 0.5 / np.sqrt(100)
+        np.testing.assert_allclose(share, expected, atol=spread)
+        again = Source(SOURCES, single_source=single_source, curriculum=curriculum)
+        np.testing.assert_array_equal(numbers[700:720], drawn(again, batches=720)[700:])
+
+
+def test_a_curriculum_of_one_entry_is_the_weights():
+    steady = Source(SOURCES, curriculum=((0, WEIGHTS),))
+    np.testing.assert_array_equal(drawn(steady), drawn(Source(SOURCES, WEIGHTS)))
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "message"),
+    [
+        (((5, WEIGHTS), (5, WEIGHTS)), r"steps \[5, 5\] must rise"),
+        (((-1, WEIGHTS),), "must rise, from 0 or more"),
+        (((0, {"a": 1}),), "weights of the mixture name a and its sources"),
+    ],
+)
+def test_mistakes_of_a_curriculum_are_named(curriculum, message):
+    with pytest.raises(UserError, match=message):
+        Source(SOURCES, curriculum=curriculum)
+    with pytest.raises(UserError, match="weights and a curriculum"):
+        Source(SOURCES, WEIGHTS, curriculum=((0, WEIGHTS),))
