@@ -19,22 +19,12 @@ N: records. H, W: height and width of a picture.
 
 from __future__ import annotations
 
-import codecs
-import json
 import os
-from array import array
-from collections.abc import Iterator
 from typing import Any
 
-from tqdm import tqdm
-
 from capjax.data import images
-from capjax.data.skips import SkipBudget
-from capjax.data.tars import IndexedFile, TarIndex, refuse_compressed
-from capjax.errors import BadRecord, UserError
-
-_OWN_FIELDS = frozenset({"image", "shard", "caption", "captions"})
-_IS_FILE = -1  # in place of a shard's number: the picture is a file of its own
+from capjax.data.manifest_lines import Lines, check_folder
+from capjax.errors import BadRecord
 
 
 class Source:
@@ -61,21 +51,20 @@ class Source:
         limit: int | None = None,
         max_bad_fraction: float = 0.0,
     ):
-        if limit is not None and limit < 1:
-            raise UserError(f"limit={limit} keeps no record; use a positive number or leave it out")
-        self._manifest = IndexedFile(path)
-        self.path = self._manifest.path
-        if image_root is not None and not os.path.isdir(image_root):
-            raise UserError(f"image_root {os.fspath(image_root)!r} is not a folder")
-        self._root = os.fspath(image_root or os.path.dirname(self.path))
-        self._lines = _Slices()
-        self._pictures = _Slices()
-        self._shard = array("i")  # N numbers into _shards, or _IS_FILE
-        self._shards: list[IndexedFile] = []
-        self.bad_lines = self._open(split, limit, max_bad_fraction)
+        check_folder("image_root", image_root)
+        self._lines = Lines(
+            path,
+            field="image",
+            noun="picture",
+            root=image_root,
+            split=split,
+            limit=limit,
+            max_bad_fraction=max_bad_fraction,
+        )
+        self.path, self.bad_lines = self._lines.path, self._lines.bad
 
     def __len__(self) -> int:
-        return len(self._shard)
+        return len(self._lines)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         record = self.encoded(i)
@@ -86,185 +75,8 @@ class Source:
 
     def encoded(self, i: int) -> dict[str, Any]:
         """Record `i` with its picture as it is stored: `image` is bytes."""
-        fields = self._fields(i)
-        key = _key(fields)
-        try:
-            image = self._read_picture(i, fields["image"])
-        except OSError as error:
-            raise BadRecord(key, f"cannot be read: {error.strerror}") from None
-        extras = {name: value for name, value in fields.items() if name not in _OWN_FIELDS}
-        return {**extras, "key": key, "image": image, "captions": _captions(fields)}
+        return self._lines.encoded(i)
 
     def captions(self, i: int) -> list[str]:
         """The captions of record `i`, without reading its picture."""
-        return _captions(self._fields(i))
-
-    def _fields(self, i: int) -> dict[str, Any]:
-        return _parse(self._manifest.read(*self._lines[i]))
-
-    def _read_picture(self, i: int, name: str) -> bytes:
-        if self._shard[i] != _IS_FILE:
-            return self._shards[self._shard[i]].read(*self._pictures[i])
-        with open(os.path.join(self._root, name), "rb") as file:
-            return file.read()
-
-    def _open(self, split: str | None, limit: int | None, max_bad_fraction: float) -> tuple:
-        """Fills the arrays; returns the bad lines, each as `file:line` with its key."""
-        refuse_compressed(self._manifest)
-        with open(self.path, "rb") as file:
-            total = sum(1 for line in file if line.strip())
-        if not total:
-            raise UserError(f"{self.path} is empty; give one JSON record a line")
-        bad = SkipBudget(total, max_bad_fraction)
-        first_line: dict[str, int] = {}  # key -> the line that has it
-        shards: dict[str, tuple[int, dict]] = {}  # name -> its number and the tar's entries
-        splits: set[str] = set()
-        for number, begin, line in self._numbered_lines(total):
-            fields: dict[str, Any] = {}
-            try:
-                fields = _parse(line)
-                if split is not None:
-                    splits.add(_string(fields, "split"))
-                    if fields["split"] != split:
-                        continue
-                _captions(fields)
-                key = _key(fields)
-                shard, place = self._locate(fields, shards)
-                if key in first_line:
-                    raise ValueError(f"repeats the key of line {first_line[key]}")
-            except ValueError as error:
-                named = fields.get("key", fields.get("id", fields.get("image")))
-                key = f"{self.path}:{number}" + ("" if named is None else f" {named!r}")
-                bad.skip(key, str(error))
-                continue
-            first_line[key] = number
-            self._lines.append(begin, len(line))
-            self._shard.append(shard)
-            self._pictures.append(*place)
-            if len(self) == limit:
-                break
-        if not len(self) and splits:
-            raise UserError(
-                f"{self.path} has no record of split {split!r}; it has {', '.join(sorted(splits))}"
-            )
-        if not len(self):
-            raise UserError(f"{self.path} has no usable record: all {bad.count:,} lines are bad")
-        return bad.keys
-
-    def _numbered_lines(self, total: int) -> Iterator[tuple[int, int, bytes]]:
-        """(line number from 1, offset of the line, the line) of every line that is not blank."""
-        end = 0
-        name = os.path.basename(self.path)
-        # disable=None: no bar where nobody watches.
-        bar = tqdm(total=total, desc=name, unit=" lines", delay=3, disable=None)
-        with open(self.path, "rb") as file, bar:
-            for number, line in enumerate(file, start=1):
-                begin, end = end, end + len(line)
-                if number == 1 and line.startswith(codecs.BOM_UTF8):  # some editors put one there
-                    begin, line = len(codecs.BOM_UTF8), line.removeprefix(codecs.BOM_UTF8)
-                if line.strip():
-                    yield number, begin, line
-                    bar.update()
-
-    def _locate(self, fields: dict, shards: dict) -> tuple[int, tuple[int, int]]:
-        """(number of the shard, (offset, size)); raises `ValueError` where there is no picture."""
-        name = _inside(_string(fields, "image"))
-        folder = self._root or "."
-        if "shard" not in fields:
-            if not os.path.isfile(os.path.join(self._root, name)):
-                raise ValueError(f"names the picture {name!r}, which is not in {folder}")
-            return _IS_FILE, (0, 0)
-        shard = _inside(_string(fields, "shard"))
-        if shard not in shards:
-            path = os.path.join(self._root, shard)
-            if not os.path.isfile(path):
-                raise ValueError(f"names the shard {shard!r}, which is not in {folder}")
-            index = TarIndex(path)
-            shards[shard] = len(self._shards), index.entries
-            self._shards.append(index.file)
-        number, entries = shards[shard]
-        if name not in entries:
-            raise ValueError(f"names the picture {name!r}, which is not in the shard {shard!r}")
-        return number, entries[name]
-
-
-def _inside(name: str) -> str:
-    """The name, if it stays in the folder; a manifest from elsewhere must not open other files."""
-    parts = name.replace("\\", "/").split("/")
-    if os.path.isabs(name) or ".." in parts:
-        raise ValueError(f"names {name!r}, which leaves the folder")
-    return name
-
-
-class _Slices:
-    """(offset, size) pairs in 16 bytes each, where a list of tuples would take 120."""
-
-    def __init__(self):
-        self._offsets, self._sizes = array("q"), array("q")
-
-    def append(self, offset: int, size: int) -> None:
-        self._offsets.append(offset)
-        self._sizes.append(size)
-
-    def __getitem__(self, i: int) -> tuple[int, int]:
-        return self._offsets[i], self._sizes[i]
-
-
-def _parse(line: bytes) -> dict[str, Any]:
-    try:
-        fields = json.loads(line.decode("utf-8").rstrip())
-    except UnicodeDecodeError as error:
-        raise ValueError(f"is not UTF-8 (byte {error.start + 1})") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON ({error.msg} at column {error.colno})") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"is not JSON ({error})") from None
-    if not isinstance(fields, dict):
-        raise ValueError(f"is a JSON {type(fields).__name__}, not an object in braces")
-    return fields
-
-
-def _key(fields: dict[str, Any]) -> str:
-    name = next((name for name in ("key", "id") if name in fields), "image")
-    if isinstance(fields.get(name), int) and not isinstance(fields[name], bool):
-        return str(fields[name])
-    return _string(fields, name)
-
-
-def _captions(fields: dict[str, Any]) -> list[str]:
-    if "caption" in fields and "captions" in fields:
-        raise ValueError("has both 'caption' and 'captions'; keep one")
-    if "caption" in fields:
-        return [_string(fields, "caption")]
-    if "captions" not in fields and "label" in fields:
-        _string(fields, "label")
-        return []
-    if "captions" not in fields:
-        raise ValueError("lacks the field 'captions'")
-    captions = fields["captions"]
-    if not isinstance(captions, list):
-        raise ValueError(f"has 'captions' of type {type(captions).__name__}, not a list of strings")
-    if not captions:
-        raise ValueError("has an empty list of captions")
-    for i, caption in enumerate(captions):
-        _check_string(caption, f"captions[{i}]")
-    return captions
-
-
-def _string(fields: dict[str, Any], name: str) -> str:
-    if name not in fields:
-        raise ValueError(f"lacks the field {name!r}")
-    _check_string(fields[name], name)
-    return fields[name]
-
-
-def _check_string(value: Any, name: str) -> None:
-    if not isinstance(value, str):
-        raise ValueError(f"has {name!r} of type {type(value).__name__}, not a string")
-    if not value.strip():
-        raise ValueError(f"has an empty {name!r}")
-    try:
-        # An escaped half of a surrogate pair is JSON, but could be neither tokenized nor written.
-        value.isascii() or value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError(f"has half a character (a lone surrogate) in {name!r}") from None
+        return self._lines.captions(i)

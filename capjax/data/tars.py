@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import functools
 import os
-import tarfile
 
+from capjax.data.tar_headers import FILE, HARD_LINK, SPARSE, TarDamage, members
 from capjax.errors import UserError
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -23,7 +23,7 @@ _OPEN_FILES = 128
 class IndexedFile:
     """A file whose offsets have been noted, and which therefore must stay as it was then.
 
-    `path`, `size`, and `read(offset, size) -> bytes`.
+    `path`, `size`, `stamp`, and `read(offset, size) -> bytes`.
 
     Raises `UserError` where the file is missing, unreadable or a folder, and on a read after it has
     been changed.
@@ -39,6 +39,17 @@ class IndexedFile:
             raise UserError(f"{self.path} is not a file; name the file itself")
         self.size = status.st_size
         self._stamp = _stamp(status)
+
+    @property
+    def stamp(self) -> list[int]:
+        """[size, time of the last change in nanoseconds]: what it must remain."""
+        return list(self._stamp)
+
+    def will_read(self, offset: int, size: int) -> None:
+        """Asks the system to fetch these bytes meanwhile, where it can."""
+        if hasattr(os, "posix_fadvise"):
+            number = _open(self.path, self._stamp).number
+            os.posix_fadvise(number, offset, size, os.POSIX_FADV_WILLNEED)
 
     def read(self, offset: int, size: int) -> bytes:
         """The `size` bytes from `offset`."""
@@ -94,45 +105,27 @@ class TarIndex:
 
 
 def _read_headers(file: IndexedFile) -> dict[str, tuple[int, int]]:
-    path = file.path
     refuse_compressed(file)
     entries = {}
     try:
-        with open(path, "rb") as stream:
-            with tarfile.open(fileobj=stream, mode="r:") as tar:
-                while (member := tar.next()) is not None:
-                    name = member.name.removeprefix("./")
-                    if member.issparse():
-                        raise UserError(
-                            f"{path}: member {name!r} is stored sparse; write the tar again "
-                            "without --sparse"
-                        )
-                    if member.islnk():
-                        target = member.linkname.removeprefix("./")
-                        if target in entries:
-                            entries[name] = entries[target]
-                    elif member.isreg():
-                        if member.offset_data + member.size > file.size:
-                            raise UserError(
-                                f"{path} is cut short: member {name!r} runs past the end of the "
-                                "file; copy it again"
-                            )
-                        entries[name] = (member.offset_data, member.size)
-                    tar.members.clear()  # tarfile would keep every header in memory
-                end = tar.offset
-            # tarfile takes a damaged header or a missing end for the end of the archive, and the
-            # members after it would silently be gone. A whole tar ends in a block of zeros.
-            stream.seek(end)
-            if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        for member in members(file):
+            name = _decoded(member.name)
+            if member.kind == FILE:
+                entries[name] = (member.offset, member.size)
+            elif member.kind == HARD_LINK and (target := _decoded(member.target)) in entries:
+                entries[name] = entries[target]
+            elif member.kind == SPARSE:
                 raise UserError(
-                    f"{path} is cut short or damaged at byte {end:,} (no end-of-archive block "
-                    "there); copy or write it again"
+                    f"{file.path}: member {name!r} is stored sparse; write the tar again without "
+                    "--sparse"
                 )
-    except (tarfile.TarError, OSError) as error:
-        raise UserError(
-            f"{path} cannot be read as an uncompressed tar ({error}); copy or write it again"
-        ) from None
+    except TarDamage as damage:
+        raise UserError(f"{file.path} {damage.reason}") from None
     return entries
+
+
+def _decoded(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape").removeprefix("./")
 
 
 class _Descriptor:

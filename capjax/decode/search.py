@@ -1,0 +1,277 @@
+"""The one decoding loop: greedy, sampled and beam captions, guided or not, over one cache.
+
+A picture has K captions under way (beams or samples), and a guided one two rows for each,
+[context; zeros], side by side: rows [B,K,2] flattened, so that all of a picture's stay on one
+device when B is split. Each step is one call of the decoder; the guided choice is fed to both
+branches (guiding, arXiv 2307.16686, section 3.1). A step is:
+
+    logits of both branches -> guided scores -> (another model's say) -> what is forbidden
+        -> greedy or drawn: each caption by itself    -> beams: the best K of a picture together
+
+Keys and values of the picture are projected once and never move: the beams of a picture share them.
+
+Letters: B pictures, K captions of each, R = B K, T positions, H = T + 1, V vocabulary, P tokens of
+a prompt, C context tokens, E their width.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from capjax import special_tokens
+from capjax.decode import beams
+from capjax.decode.companion import Companion
+from capjax.decode.guidance import check_scale, guide
+from capjax.decode.options import Options
+from capjax.decode.scores import NEVER, flatten, forbid
+from capjax.errors import UserError
+
+
+class Found(NamedTuple):
+    """Captions of each picture; beams come with the best first."""
+
+    tokens: jax.Array  # int32 [B,K,T]: the prompt, words, EOS, then PAD
+    log_prob: jax.Array  # float32 [B,K]: of what was written, by the conditional branch alone
+    score: jax.Array  # float32 [B,K]: what was searched for; of beams, by length
+    truncated: jax.Array  # bool [B,K]: no EOS within the length
+    token_scores: jax.Array | None  # float32 [B,K,T,2], on request: see `search`
+
+
+class Loop(NamedTuple):
+    """What the loop carries."""
+
+    position: jax.Array  # int32: tokens after the first one, so far
+    tokens: jax.Array  # int32 [B,K,H]; the one that is read first, too
+    log_prob: jax.Array  # [B,K]
+    score: jax.Array  # [B,K]
+    ended: jax.Array  # bool [B,K]
+    token_scores: jax.Array  # [B,K,T,2], or [B,K,0,2]
+    state: Any  # the model's caches
+    companion: Any  # the other model's
+    pool: beams.Pool | None  # finished beams
+
+
+def search(
+    model: nn.Module,
+    params,
+    context: Any,
+    guidance_scale=1.0,
+    options: Options | None = None,
+    *,
+    rng: jax.Array | None = None,
+    unconditional: Any = None,
+    prompt: np.ndarray | None = None,
+    prompt_length: np.ndarray | None = None,
+    companion: Companion | None = None,
+) -> Found:
+    """Captions of contexts, an array [B,C,E] or a tree of arrays that begin with B.
+
+    guidance_scale: one number, or one a picture; where all are 1 the other branch is skipped: it
+      would cancel out. unconditional: what that branch reads, zeros unless given.
+    rng: for sampling, a key or keys [B]; a picture's captions depend on its own key alone.
+    prompt: int32 [B,P] that captions begin with, after BOS; of row b the first prompt_length[b]. In
+      a vocabulary without BOS its first token is read in BOS's place, and does not come back.
+    With options.keep_scores, token_scores hold log p of each token written, by the conditional and
+    by the unconditional branch (0 where that is skipped).
+
+    Raises UserError for a scale or a prompt that cannot be, and for sampling without a key.
+    """
+    options = options or Options()
+    batch = len(jax.tree.leaves(context)[0])
+    scales = check_scale(guidance_scale, batch)
+    needs = companion is not None and companion.needs_unconditional
+    branches = 2 if np.any(scales != 1.0) or needs else 1
+    if unconditional is None:
+        unconditional = jax.tree.map(jnp.zeros_like, context)
+    steps = min(model.max_length - 1, _limit(options, prompt, model))
+    first, prompt, lengths = begin(model, prompt, prompt_length, batch, steps)
+    if options.sample and rng is None:
+        raise UserError("sampling needs a key: give rng=jax.random.key(0), or one a picture")
+    keys = None
+    if options.sample:
+        keys = (
+            rng if rng.ndim else jax.vmap(lambda b: jax.random.fold_in(rng, b))(jnp.arange(batch))
+        )
+    weights = schedule_of(options.guidance_schedule, steps)
+    how = (model, options, branches, steps, companion.static if companion else None)
+    extra = companion.arrays(batch) if companion else None
+    inputs = (context, unconditional, jnp.asarray(scales), weights, first, prompt, lengths)
+    return _search(how, params, inputs, keys, extra)
+
+
+def schedule_of(weights: tuple[float, ...], steps: int) -> jax.Array:
+    """[T]: how much of the guidance holds at each position, the last weight for all that follow.
+
+    The scale at position t is 1 + (gamma - 1) w_t: with w = 0 there is no guidance, with 1 all.
+    """
+    given = list(weights)[:steps] or [1.0]
+    return jnp.asarray(given + given[-1:] * (steps - len(given)), jnp.float32)
+
+
+def begin(
+    model: nn.Module,
+    prompt: np.ndarray | None,
+    prompt_length: np.ndarray | None,
+    batch: int,
+    steps: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(tokens that are read first [B], those that must follow [B,P], how many of these [B])."""
+    special = special_tokens.of(model)
+    prompt = np.zeros((batch, 0), np.int32) if prompt is None else np.asarray(prompt, np.int32)
+    lengths = (
+        np.full(batch, prompt.shape[1]) if prompt_length is None else np.asarray(prompt_length)
+    )
+    if special.bos is None and prompt.shape[1]:
+        first, prompt, lengths = prompt[:, 0], prompt[:, 1:], lengths - 1
+    else:
+        first = np.full(batch, special.start, np.int32)
+    if np.any(lengths < 0) or np.any(lengths > prompt.shape[1]):
+        raise UserError(f"prompt_length must lie between 0 and the prompt's {prompt.shape[1]}")
+    if prompt.shape[1] >= steps:
+        raise UserError(
+            f"a prompt of {prompt.shape[1]} tokens leaves no room in max_length="
+            f"{model.max_length}: shorten it, or raise tokenizer.max_length"
+        )
+    return jnp.asarray(first), jnp.asarray(prompt), jnp.asarray(lengths, jnp.int32)
+
+
+def _limit(options: Options, prompt: np.ndarray | None, model: nn.Module) -> int:
+    """T, where the options bound it: the prompt does not count."""
+    if options.max_length is None:
+        return model.max_length - 1
+    return options.max_length + (0 if prompt is None else prompt.shape[1])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _search(how, params, inputs, keys, extra) -> Found:
+    model, o, branches, steps, static = how
+    context, unconditional, scales, weights, first, prompt, lengths = inputs
+    batch, per_picture = len(first), o.per_picture
+    special = special_tokens.of(model)
+    # Guidance must not extrapolate to what is no word.
+    never = jnp.array(special.never_written, jnp.int32)
+    possible = jnp.zeros(model.vocab_size).at[never].set(NEVER)
+
+    def decoder(method, *args):
+        return model.apply({"params": params}, *args, method=method)
+
+    def rows(with_picture, without):
+        """[B,...] of each branch -> [B K branches,...]."""
+        both = jnp.stack([with_picture, without][:branches], 1)
+        spread = jnp.broadcast_to(both[:, None], (batch, per_picture, *both.shape[1:]))
+        return spread.reshape(batch * per_picture * branches, *both.shape[2:])
+
+    def logits_of(loop: Loop):
+        """Of both branches [B,K,branches,V], and the caches behind them."""
+        last = jax.lax.dynamic_index_in_dim(loop.tokens, loop.position, 2, keepdims=False)
+        fed = jnp.repeat(last.reshape(-1), branches)
+        logits, state = decoder("decode_step", fed, loop.position, loop.state)
+        return logits.reshape(batch, per_picture, branches, -1), last, state
+
+    def step(loop: Loop) -> Loop:
+        logits, last, state = logits_of(loop)
+        log_p = jax.nn.log_softmax(logits)
+        scores = conditional = logits[:, :, 0]
+        if branches == 2:
+            scale = 1 + (scales - 1) * weights[loop.position]
+            scores = guide(conditional, logits[:, :, 1], scale[:, None])
+        told = loop.companion
+        if static is not None:
+            scores, told = static.combine(extra, told, last, loop.position, logits, scores)
+        if o.num_beams > 1:
+            scores = jax.nn.log_softmax(scores)
+        scores = scores + possible
+        scores = forbid(
+            scores.reshape(batch * per_picture, -1),
+            loop.tokens.reshape(batch * per_picture, -1),
+            loop.position + 1,
+            loop.position - jnp.repeat(lengths, per_picture),
+            special.eos,
+            o,
+        ).reshape(scores.shape)
+        forced = _forced(prompt, lengths, loop.position)
+        if o.num_beams > 1:
+            more, pool, origins = beams.step(loop, scores, log_p, forced, lengths, special, o)
+            return loop._replace(
+                position=loop.position + 1,
+                pool=pool,
+                state=beams.reordered(state, origins, branches),
+                companion=beams.reordered(told, origins, 1),
+                **more._asdict(),
+            )
+        choice, score = _each(scores, keys, loop, o)
+        choice = jnp.where(forced[0][:, None], forced[1][:, None], choice)
+        choice = jnp.where(loop.ended, special.pad, choice)
+        chosen = jnp.take_along_axis(log_p, choice[:, :, None, None], -1)[..., 0]
+        counts = ~loop.ended
+        kept = loop.token_scores
+        if o.keep_scores:
+            kept = kept.at[:, :, loop.position, :branches].set(
+                jnp.where(counts[..., None], chosen, 0)
+            )
+        return loop._replace(
+            position=loop.position + 1,
+            tokens=loop.tokens.at[:, :, loop.position + 1].set(choice),
+            log_prob=loop.log_prob + jnp.where(counts, chosen[:, :, 0], 0),
+            score=loop.score + jnp.where(counts & ~forced[0][:, None], score(choice), 0),
+            ended=loop.ended | ((choice == special.eos) & ~forced[0][:, None]),
+            token_scores=kept,
+            state=state,
+            companion=told,
+        )
+
+    shape = (batch, per_picture)
+    tokens = jnp.full((*shape, steps + 1), special.pad, jnp.int32)
+    loop = Loop(
+        position=jnp.int32(0),
+        tokens=tokens.at[:, :, 0].set(first[:, None]),
+        log_prob=jnp.zeros(shape),
+        score=beams.first_scores(batch, o) if o.num_beams > 1 else jnp.zeros(shape),
+        ended=jnp.zeros(shape, bool),
+        token_scores=jnp.zeros((*shape, steps if o.keep_scores else 0, 2)),
+        state=decoder("start_decoding", jax.tree.map(rows, context, unconditional)),
+        companion=static.start(extra, batch * per_picture, steps) if static is not None else None,
+        pool=None,
+    )
+    if o.num_beams > 1:
+        loop = loop._replace(pool=beams.empty_pool(tokens, loop.token_scores, o))
+
+    def goes_on(loop: Loop) -> jax.Array:
+        more = loop.pool.open if o.num_beams > 1 else ~loop.ended
+        return (loop.position < steps) & jnp.any(more)
+
+    loop = jax.lax.while_loop(goes_on, step, loop)
+    if o.num_beams > 1:
+        loop = beams.settled(loop)
+    kept = loop.token_scores if o.keep_scores else None
+    return Found(loop.tokens[:, :, 1:], loop.log_prob, loop.score, ~loop.ended, kept)
+
+
+def _each(scores: jax.Array, keys: jax.Array | None, loop: Loop, o: Options):
+    """(the next token of each caption [B,K], a function that gives its score)."""
+    if o.sample:
+        scores = flatten(scores, o)
+        drawn = jax.vmap(lambda key: jax.random.fold_in(key, loop.position))(keys)
+        choice = jax.vmap(lambda key, rows: jax.random.categorical(key, rows))(drawn, scores)
+    else:
+        choice = jnp.argmax(scores, -1)
+    log_p = jax.nn.log_softmax(scores)
+
+    def score(choice: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(log_p, choice[..., None], -1)[..., 0]
+
+    return choice.astype(jnp.int32), score
+
+
+def _forced(prompt: jax.Array, lengths: jax.Array, position: jax.Array):
+    """(is the next token the prompt's [B], which one [B])."""
+    if not prompt.shape[1]:
+        return jnp.zeros(len(lengths), bool), jnp.zeros(len(lengths), jnp.int32)
+    at = jnp.minimum(position, prompt.shape[1] - 1)
+    return position < lengths, jax.lax.dynamic_index_in_dim(prompt, at, 1, keepdims=False)
