@@ -75,6 +75,10 @@ def base() -> ConfigDict:
             "resize": "squash",
             "crop_scale": placeholder(tuple),  # (lowest, highest) share of the area; None: no crop
             "flip": False,
+            "flip_sided": True,  # also where the caption speaks of left or right
+            "captions": ConfigDict({"rule": "random", "weights": ()}),  # see data.caption_choice
+            # See data.augment; 0 layers: none.
+            "rand_augment": ConfigDict({"layers": 0, "magnitude": 9, "policy": "timm_increasing"}),
             "max_bad_fraction": 0.0,  # of the records; beyond it the run stops
             "num_threads": 4,
             "cache": False,  # keep decoded records in memory, for small sets

@@ -29,7 +29,7 @@ class EachCaption:
     """The pairs of an open source. Records without captions have no pairs."""
 
     def __init__(self, source: Any):
-        if hasattr(source, "order"):
+        if hasattr(source, "names"):
             raise UserError(
                 "each_caption cannot take a mixture apart, which has an order of its own: wrap "
                 "each source of the mixture instead"

@@ -16,12 +16,13 @@ Raises `UserError` when more records are bad than the config allows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from capjax.data import images
+from capjax.data import augment, images
+from capjax.data.caption_choice import CaptionChoice
 from capjax.data.order import Shuffled
 from capjax.data.resize import leaves_squares
 from capjax.data.skips import SkipBudget
@@ -35,8 +36,13 @@ _MAX_TRIES = 100  # draws at one position before the source counts as unusable
 class Examples:
     """The endless stream of one process, by position: `examples[i]` is a dict of one example.
 
-    image uint8 [S,S,3], tokens int32 [L], key str, the record's `NUMBERS`, and `bad`: the records
-    (key, reason) that were drawn at this position and could not be used.
+    image uint8 [S,S,3] (a record without a picture has none), tokens int32 [L], key str, the
+    record's `NUMBERS`, and `bad`: the records (key, reason) that were drawn at this position and
+    could not be used.
+
+    captions: fields of `caption_choice.CaptionChoice`. flip: half of the pictures are mirrored;
+    with flip_sided=False only those whose caption speaks of no left or right. rand_augment: fields
+    of `augment.rand_augment`; none without layers.
     """
 
     def __init__(
@@ -50,6 +56,9 @@ class Examples:
         resize: str,
         crop_scale: tuple[float, float] | None = None,
         flip: bool = False,
+        flip_sided: bool = True,
+        captions: Mapping[str, Any] | None = None,
+        rand_augment: Mapping[str, Any] | None = None,
         truncate: bool = False,
         max_tries: int = _MAX_TRIES,
         process_index: int = 0,
@@ -66,7 +75,12 @@ class Examples:
         self.batch_size, self.local_size = batch_size, batch_size // process_count
         self.first_row = process_index * self.local_size
         self.image_size, self.resize = image_size, resize
-        self.crop_scale, self.flip, self.truncate = crop_scale, flip, truncate
+        self.crop_scale, self.truncate = crop_scale, truncate
+        self.flip, self.flip_sided = flip, flip_sided
+        self.captions = CaptionChoice(**(captions or {}))
+        self.rand_augment = dict(rand_augment or {"layers": 0})
+        if self.rand_augment["layers"]:
+            augment.check(**self.rand_augment)
         self.max_tries = max_tries
         self.seed = seed
         own = getattr(source, "order", None)
@@ -83,38 +97,49 @@ class Examples:
         bad: list[tuple[str, str]] = []
         while True:
             try:
-                return {**self._example(self.source[record_index], rng), "bad": bad}
+                record, epoch = self.source[record_index], self._order.epoch(position)
+                return {**self._example(record, rng, epoch), "bad": bad}
             except BadRecord as error:
                 bad.append((error.key, error.reason))
             if len(bad) >= self.max_tries:
                 # Left to the loader: it knows the budget, and whose turn it is to complain.
-                return {"image": None, "tokens": None, "key": bad[-1][0], "bad": bad}
+                return {"tokens": None, "key": bad[-1][0], "bad": bad}
             record_index = self._order.another(record_index, rng)
 
-    def _example(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        key, captions = record["key"], record["captions"]
-        if not captions:
-            raise BadRecord(key, "it has no caption")
-        caption = captions[int(rng.integers(len(captions)))]
+    def _example(
+        self, record: dict[str, Any], rng: np.random.Generator, epoch: int
+    ) -> dict[str, Any]:
+        key = record["key"]
+        caption = record["captions"][self.captions.index(record, rng, epoch)]
         try:
             tokens = self.tokenizer.encode(caption, truncate=self.truncate)
         except UserError as error:
             raise BadRecord(key, str(error)) from error
-        image = record["image"]
+        numbers = {name: record[name] for name in NUMBERS if name in record}
+        example = {"tokens": tokens, "key": key, **numbers}
+        if "image" in record:
+            example["image"] = self._image(record["image"], caption, rng)
+        return example
+
+    def _image(self, image: np.ndarray, caption: str, rng: np.random.Generator) -> np.ndarray:
+        """The picture as it is trained on: uint8 [S,S,3]."""
         if self.crop_scale:
             image = images.random_resized_crop(image, self.image_size, rng, self.crop_scale)
         else:
             image = to_size(image, self.image_size, self.resize)
-        if self.flip and rng.random() < 0.5:
+        mirrored = self.flip and rng.random() < 0.5
+        if mirrored and (self.flip_sided or not augment.mentions_sides(caption)):
             image = images.flip(image)
-        numbers = {name: record[name] for name in NUMBERS if name in record}
-        return {"image": image, "tokens": tokens, "key": key, **numbers}
+        if self.rand_augment["layers"]:
+            image = augment.rand_augment(image, rng, **self.rand_augment)
+        return image
 
 
 class TrainLoader:
     """Iterates over batches {"image": uint8 [B,S,S,3], "tokens": int32 [B,L], "key": list of str}.
 
-    Where records have numbers (`NUMBERS`), also these: int32 [B], -1 for a record without one.
+    Records without pictures make batches without "image". Where records have numbers (`NUMBERS`),
+    also these: int32 [B], -1 for a record without one.
     `state()` after a batch is the position right behind it, `restore(state)` goes there; the state
     is plain JSON. `num_threads` threads prepare examples ahead of the training loop.
     """
@@ -144,14 +169,20 @@ class TrainLoader:
                 if key not in self._bad:
                     self._bad[key] = reason
                 self._budget.skip(key, reason)
-            if row["image"] is None:
+            if row["tokens"] is None:
                 raise UserError(
                     f"{len(row['bad'])} records in a row could not be used "
                     f"(last: {row['key']!r}: {row['bad'][-1][1]}); look at the data"
                 )
         self._batches += 1
+        pictured = [row["key"] for row in rows if "image" in row]
+        if pictured and len(pictured) < len(rows):
+            raise UserError(
+                f"some records of the training data have a picture ({pictured[0]!r}) and others "
+                "none: a batch must be of one kind, so make a mixture with single_source"
+            )
         return {
-            "image": np.stack([row["image"] for row in rows]),
+            **({"image": np.stack([row["image"] for row in rows])} if pictured else {}),
             "tokens": np.stack([row["tokens"] for row in rows]),
             "key": [row["key"] for row in rows],
             **{

@@ -140,6 +140,12 @@ class MixedOrder:
         number, before = self.draw(draw)
         return int(self.first[number]) + self._orders[number][before * self.block + row]
 
+    def epoch(self, position: int) -> int:
+        """How often all records of the position's own source were seen before it."""
+        draw, row = divmod(int(position), self.block)
+        number, before = self.draw(draw)
+        return self._orders[number].epoch(before * self.block + row)
+
     def another(self, record: int, rng: np.random.Generator) -> int:
         """A record of the same source, in the place of one that cannot be used."""
         number = _source_of(self.first, record)

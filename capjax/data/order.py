@@ -29,6 +29,10 @@ class Shuffled:
     def __getitem__(self, position: int) -> int:
         return int(self._order[position])
 
+    def epoch(self, position: int) -> int:
+        """How often all records were seen before this position."""
+        return int(position) // self.records
+
     def another(self, record: int, rng: np.random.Generator) -> int:
         """A record to take in the place of one that cannot be used."""
         return int(rng.integers(self.records))

@@ -137,9 +137,10 @@ class Source:
         group, row = self._located(i)
         texts = self._part(group, row, self._texts)
         key = self._named(group, row, texts)
-        captions = self._captions_of(key, texts, row)
-        extras = {name: texts[name][row].as_py() for name in self._extras}
-        picture = self._part(group, row, (self._image,))[self._image][row].as_py()
+        captions = self._captions_of(key, group, row, texts)
+        extras = {name: self._cell(group, row, texts, name) for name in self._extras}
+        pictures = self._part(group, row, (self._image,))
+        picture = self._cell(group, row, pictures, self._image)
         return {
             **extras,
             "key": key,
@@ -151,7 +152,7 @@ class Source:
         """The captions of record `i`, without reading its picture."""
         group, row = self._located(i)
         texts = self._part(group, row, self._texts)
-        return self._captions_of(self._named(group, row, texts), texts, row)
+        return self._captions_of(self._named(group, row, texts), group, row, texts)
 
     def order(self, seed: int, batch_size: int) -> Shuffled | WindowShuffled:
         """The order of a training stream; see the top of this file."""
@@ -200,13 +201,20 @@ class Source:
             ) from None
 
     def _named(self, group: int, row: int, texts: Any) -> str:
-        value = texts[self._key][row].as_py() if self._key else None
+        value = self._cell(group, row, texts, self._key) if self._key else None
         return self._place(group, row) if value is None else str(value)
 
-    def _captions_of(self, key: str, texts: Any, row: int) -> list[str]:
+    def _cell(self, group: int, row: int, table: Any, name: str) -> Any:
+        try:
+            return table[name][row].as_py()
+        except UnicodeDecodeError:
+            place = self._place(group, row)
+            raise BadRecord(place, f"has text that is not UTF-8 in {name!r}") from None
+
+    def _captions_of(self, key: str, group: int, row: int, texts: Any) -> list[str]:
         found: list[str] = []
         for name in self._captions:
-            value = texts[name][row].as_py()
+            value = self._cell(group, row, texts, name)
             for caption in value if isinstance(value, list) else [value]:
                 if caption is not None and not caption.strip():
                     raise BadRecord(key, f"has an empty caption in {name!r}")
@@ -223,7 +231,10 @@ class Source:
         if isinstance(picture, bytes):
             return picture
         root = self._root or posixpath.dirname(self.files[self._file[group]].path)
-        path = picture if is_remote(picture) else posixpath.join(root, picture)
+        if os.path.isabs(picture) or is_remote(picture) or ".." in picture.split("/"):
+            # A set from elsewhere must not open other files.
+            raise BadRecord(key, f"names the picture {picture!r}, which is not below the folder")
+        path = posixpath.join(root, picture)
         try:
             if not is_remote(path):
                 with open(path, "rb") as file:

@@ -34,7 +34,8 @@ def newest_version(root: str, builder: str) -> str:
     if not os.path.isdir(base):
         raise UserError(
             f"there is no prepared set {parts['name']!r} in {root}; name its data_dir, or prepare "
-            f"it by `tfds build {parts['name']} --data_dir={root} --file_format={FORMAT}`"
+            f"it, with tensorflow installed, by `tfds build {parts['name']} --data_dir={root} "
+            f"--file_format={FORMAT}`, or by capjax.data.tfds_builders if it is one of these"
         )
     configs = sorted(
         name for name in os.listdir(base) if not _VERSION.fullmatch(name) and _versions(base, name)

@@ -36,7 +36,7 @@ class Without:
     """The records of an open source but those named: `rows` are dicts with `key`, maybe `index`."""
 
     def __init__(self, source: Any, rows: Sequence[Mapping[str, Any]], named_by: str = "the list"):
-        if hasattr(source, "order"):
+        if hasattr(source, "names"):
             raise UserError(
                 "without cannot take records out of a mixture, which has an order of its own: wrap "
                 "a source of the mixture instead"

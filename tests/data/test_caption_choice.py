@@ -152,6 +152,6 @@ def test_each_caption_of_generated_scenes_by_config():
 
 def test_a_mixture_is_wrapped_source_by_source():
     records = Records([["a"]])
-    records.order = lambda seed, batch_size: None
+    records.names = ("a", "b")
     with pytest.raises(UserError, match="wrap each source"):
         EachCaption(records)

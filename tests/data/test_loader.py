@@ -238,3 +238,87 @@ def test_evaluation_stops_at_a_bad_record_unless_there_is_a_budget():
     assert "toy-2" not in keys(batches)
     assert sum(b["mask"].sum() for b in batches) == 9
     assert skips.keys == ("toy-2",)
+
+
+class Pairs:
+    """Records of one picture, light on the left, and captions of which one speaks of sides."""
+
+    def __init__(self, captions=("the light is on the left", "a light thing"), image=True, size=6):
+        self.texts, self.image, self.size = list(captions), image, size
+
+    def __len__(self):
+        return self.size
+
+    def captions(self, index):
+        return self.texts
+
+    def __getitem__(self, index):
+        record = {"key": str(index), "captions": self.texts}
+        if not self.image:
+            return record
+        image = np.zeros((8, 8, 3), np.uint8)
+        image[:, :4] = 255
+        return record | {"image": image}
+
+
+@pytest.fixture(scope="module")
+def words():
+    return tokenizer_lib.train(Pairs().texts * 3, 60, 40)
+
+
+def test_only_pictures_whose_caption_speaks_of_no_side_are_mirrored(words):
+    batches = take(loader(words, Pairs(), flip=True, flip_sided=False), 30)
+    mirrored = {True: 0, False: 0}
+    for batch in batches:
+        for image, tokens in zip(batch["image"], batch["tokens"], strict=True):
+            mirrored["left" in words.decode(tokens)] += int(image[0, 0, 0] == 0)
+    assert mirrored[True] == 0
+    assert mirrored[False] > 10
+    both = take(loader(words, Pairs(), flip=True), 30)
+    for one, other in zip(batches, both, strict=True):
+        np.testing.assert_array_equal(one["tokens"], other["tokens"])  # the same draws
+
+
+def test_captions_are_chosen_by_the_rule(words):
+    def read(**captions):
+        stream = loader(words, Pairs(size=4), captions=captions)
+        return [words.decode(t) for batch in take(stream, 3) for t in batch["tokens"]]
+
+    first, second = Pairs().texts
+    assert set(read(rule="first")) == {first}
+    # Batches of 4 are epochs here.
+    assert read(rule="epoch") == [first] * 4 + [second] * 4 + [first] * 4
+    assert set(read(rule="weighted", weights=(0.0, 1.0))) == {second}
+    assert set(read()) == {first, second}
+    with pytest.raises(UserError, match="unknown rule of captions 'best'"):
+        read(rule="best")
+
+
+def test_rand_augment_changes_pictures_and_nothing_else(words):
+    plain = take(loader(words, Pairs()), 10)
+    changed = take(loader(words, Pairs(), rand_augment=AUGMENT), 10)
+    assert_same(changed, take(loader(words, Pairs(), rand_augment=AUGMENT, threads=0), 10))
+    different = 0
+    for one, other in zip(plain, changed, strict=True):
+        assert one["key"] == other["key"]
+        different += sum(np.any(a != b) for a, b in zip(one["image"], other["image"], strict=True))
+    assert different > 10
+    with pytest.raises(UserError, match="unknown RandAugment policy"):
+        loader(words, Pairs(), rand_augment=AUGMENT | {"policy": "none"})
+
+
+AUGMENT = {"layers": 2, "magnitude": 9, "policy": "timm_increasing"}
+
+
+def test_records_without_pictures_are_batches_of_text(words):
+    batch = next(loader(words, Pairs(image=False)))
+    assert sorted(batch) == ["key", "tokens"]
+    assert batch["tokens"].shape == (4, 40)
+
+    class Mixed(Pairs):
+        def __getitem__(self, index):
+            record = super().__getitem__(index)
+            return record if index % 2 else {k: v for k, v in record.items() if k != "image"}
+
+    with pytest.raises(UserError, match="a batch must be of one kind"):
+        take(loader(words, Mixed()), 3)

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -53,7 +54,6 @@ LAYOUTS = {
     "struct": (lambda path: [{"bytes": p, "path": f"{i}.png"} for i, p in enumerate(PICTURES)], {}),
     "struct of paths": (lambda path: [{"bytes": None, "path": f"{i}.png"} for i in range(10)], {}),
     "paths": (lambda path: [f"{i}.png" for i in range(10)], {}),
-    "full paths": (lambda path: [str(path / f"{i}.png") for i in range(10)], {}),
     "large": (lambda path: pa.array(PICTURES, pa.large_binary()), {}),
     "dictionary": (lambda path: pa.array(PICTURES).dictionary_encode(), {}),
 }
@@ -88,6 +88,30 @@ def test_paths_below_a_root(tmp_path):
     with pytest.raises(BadRecord, match=r"a.parquet:1.*1.png cannot be read: No such file"):
         source[1]
     assert "is not a folder" in refusal(path, image_root=tmp_path / "none")
+
+
+def test_paths_that_leave_the_folder_are_not_opened(tmp_path):
+    (tmp_path / "0.png").write_bytes(PICTURES[0])
+    (tmp_path / "set").mkdir()
+    paths = [str(tmp_path / "0.png"), "../0.png", "file://0.png", "memory://0.png"]
+    columns = {"image": paths, "caption": ["a"] * len(paths)}
+    source = Source(write(tmp_path / "set" / "a.parquet", columns))
+    for i in range(len(paths)):
+        with pytest.raises(BadRecord):
+            source[i]
+    for i in (0, 1, 3):
+        with pytest.raises(BadRecord, match="which is not below the folder"):
+            source[i]
+
+
+def test_text_that_is_not_utf8_is_a_bad_record(tmp_path):
+    texts = pa.array([b"good", b"\xff\xfe"]).view(pa.string())
+    source = Source(write(tmp_path / "a.parquet", {"image": PICTURES[:2], "caption": texts}))
+    assert source.captions(0) == ["good"]
+    for ask in (source.captions, source.encoded):
+        with pytest.raises(BadRecord, match="has text that is not UTF-8 in 'caption'") as caught:
+            ask(1)
+        assert caught.value.key == "a.parquet:1"
 
 
 def test_paths_in_a_store_and_its_outage(tmp_path, monkeypatch):
@@ -319,6 +343,12 @@ def test_missing_columns_and_wrong_types(tmp_path):
     assert "b.parquet has no column 'captions'" in refusal([path, other])
     assert "no column is called captions, caption or label" in refusal(other)
     assert "cache_mb=0 is not above 0" in refusal(path, cache_mb=0)
+
+
+def test_without_pyarrow_the_message_says_what_to_install(tmp_path, monkeypatch):
+    path = good(tmp_path / "a.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert 'read with pyarrow: pip install "capjax[parquet]"' in refusal(path)
 
 
 def test_rows_without_picture_or_caption_are_bad_records(tmp_path):
