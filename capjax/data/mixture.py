@@ -92,7 +92,8 @@ class Source:
         """The order of a training stream; see `capjax.data.order`."""
         block = batch_size if self.single_source else 1
         draws = self.steps * (batch_size // block)
-        return MixedOrder(self.first, draws, self.probabilities, seed, block)
+        orders = [_order_of(source, seed, k) for k, source in enumerate(self.sources)]
+        return MixedOrder(self.first, orders, draws, self.probabilities, seed, block)
 
     def _own(self, index: int) -> tuple[int, int]:
         """(number of the source, the record's index in it)."""
@@ -105,7 +106,8 @@ class Source:
 class MixedOrder:
     """Draws a source for each block of positions and goes on in that source's own order.
 
-    first: int [K + 1], the first record of each of the K sources, and the end. probabilities [E,K]
+    first: int [K + 1], the first record of each of the K sources, and the end. orders: of each
+    source, None for one without records. probabilities [E,K]
     at the draws [E], linear in between and constant outside. block: positions that share a draw: a
     batch, or 1.
     """
@@ -113,6 +115,7 @@ class MixedOrder:
     def __init__(
         self,
         first: np.ndarray,
+        orders: Sequence[Any],
         draws: np.ndarray,
         probabilities: np.ndarray,
         seed: int,
@@ -120,12 +123,7 @@ class MixedOrder:
     ):
         self.first, self.block = first, block
         self._draws, self._limits = draws, np.cumsum(probabilities, axis=1)[:, :-1]
-        self._orders = [
-            Shuffled(int(size), int(np.random.SeedSequence((seed, k)).generate_state(1)[0]))
-            if size
-            else None
-            for k, size in enumerate(np.diff(first))
-        ]
+        self._orders = orders
         self._seed = seed
         self._lock = threading.Lock()
         # Of each chunk of draws: which source, and how often it was drawn before that draw.
@@ -174,6 +172,16 @@ class MixedOrder:
             before[mine] = self._drawn[k] + np.arange(len(mine))
             self._drawn[k] += len(mine)
         return sources, before
+
+
+def _order_of(source: Any, seed: int, number: int) -> Any:
+    """The order of a source in itself: its own, if it has one, or shuffled."""
+    own_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+    if not len(source):
+        return None
+    return (
+        source.order(own_seed, 1) if hasattr(source, "order") else Shuffled(len(source), own_seed)
+    )
 
 
 def _source_of(first: np.ndarray, record: int) -> int:

@@ -231,7 +231,7 @@ class Source:
         if isinstance(picture, bytes):
             return picture
         root = self._root or posixpath.dirname(self.files[self._file[group]].path)
-        if os.path.isabs(picture) or is_remote(picture) or ".." in picture.split("/"):
+        if os.path.isabs(picture) or "://" in picture or ".." in picture.split("/"):
             # A set from elsewhere must not open other files.
             raise BadRecord(key, f"names the picture {picture!r}, which is not below the folder")
         path = posixpath.join(root, picture)

@@ -103,6 +103,10 @@ class WindowShuffled:
         begin = int(ends[number - 1]) if number else 0
         return int(self._window(epoch, number)[place - begin])
 
+    def epoch(self, position: int) -> int:
+        """How often all records were seen before this position."""
+        return int(position) // int(self.first[-1])
+
     def another(self, record: int, rng: np.random.Generator) -> int:
         """A record to take in the place of one that cannot be used: any, for all of its group may
         be damaged."""

@@ -2,10 +2,10 @@
 
     config.data.train = {"name": "capjax.data.tfds_source", "builder": "coco_captions"}
 
-`tfds.data_source` reads files in the array_record format by random access. The set must have been
-prepared so, once: `tfds build coco_captions --file_format=array_record` (which for most of TFDS's
-own sets needs TensorFlow), or one of `capjax.data.tfds_builders`, which never does. A set that was
-prepared as tfrecord is converted by `tfds convert_format`.
+TFDS reads files in the array_record format by random access. The set must have been prepared so,
+once: by `tfds build coco_captions --file_format=array_record`, or from tfrecord files by `tfds
+convert_format`, both of which need TensorFlow; or by one of `capjax.data.tfds_builders`, which
+never do.
 
 Which features hold what, unless they are named:
 
@@ -163,8 +163,8 @@ class Source:
         except (NotImplementedError, ValueError):
             raise UserError(
                 f"{self.folder} was prepared as {builder.info.file_format.value}, which has no "
-                f"random access; convert it by `tfds convert_format --dataset_dir={self.folder} "
-                f"--out_file_format={FORMAT}`"
+                f"random access; convert it, with tensorflow installed, by `tfds convert_format "
+                f"--dataset_dir={self.folder} --out_file_format={FORMAT}`"
             ) from None
         with ThreadPoolExecutor(_OPENERS) as pool:
             list(pool.map(check_shard, instructions))

@@ -9,7 +9,7 @@
 
 Pictures are stored byte for byte; records have the features image, captions, key and what the
 builder adds. What each expects in `files` stands at the top of its module. They are TFDS builders
-like any other, so that `tfds build --manual_dir=...` takes them too.
+like any other; the `tfds` command itself does not start without TensorFlow.
 """
 
 from __future__ import annotations
