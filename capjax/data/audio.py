@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from capjax.data.av_container import INSTALL, opened, refuse_cut, refuse_cut_bytes
+from capjax.data.av_container import INSTALL, codec_of, opened, refuse_cut, refuse_cut_bytes
 from capjax.data.log_mel import log_mel
 from capjax.data.video import check_part
 from capjax.errors import UserError
@@ -46,8 +46,7 @@ def decode(
     Raises `ValueError` with the reason where the bytes are no sound, are cut short, or are longer
     than `max_seconds` (the part asked for, that is); `UserError` for wrong arguments.
     """
-    if not isinstance(rate, int) or not 1 <= rate <= MAX_RATE:
-        raise UserError(f"rate={rate!r} must be an integer from 1 to {MAX_RATE:,} samples a second")
+    check_rate(rate)
     check_part(start, end)
     if not data:
         raise ValueError("cannot be decoded: it is empty")
@@ -57,10 +56,20 @@ def decode(
     else:
         sound, own_rate = _by_ffmpeg(data, part, max_seconds)
     if not len(sound):
-        raise ValueError(f"has no second {part[0]:g}: it is shorter")
+        raise ValueError(
+            f"has no second {part[0]:g}: it is shorter"
+            if part[0]
+            else "cannot be decoded: it has no sound"
+        )
     if not np.isfinite(sound).all():
         raise ValueError("cannot be decoded: it holds values that are no numbers")
     return resample(sound, own_rate, rate)
+
+
+def check_rate(rate: int) -> None:
+    """`UserError` for what is no rate."""
+    if not isinstance(rate, int) or not 1 <= rate <= MAX_RATE:
+        raise UserError(f"rate={rate!r} must be an integer from 1 to {MAX_RATE:,} samples a second")
 
 
 def resample(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
@@ -134,7 +143,7 @@ def _by_ffmpeg(data: bytes, part: tuple[float, float], max_seconds: float) -> tu
         if not container.streams.audio:
             raise ValueError("cannot be decoded: it has no sound")
         stream = container.streams.audio[0]
-        stream.codec_context.thread_count = 1
+        codec_of(stream).thread_count = 1
         rate, channels = stream.rate, stream.channels
         _check(rate, channels)
         first = round(Fraction(part[0]) * rate)
@@ -194,7 +203,7 @@ def _check(rate: int, channels: int) -> None:
 def _check_length(count: int, rate: int, channels: int, max_seconds: float) -> None:
     if count > max_seconds * rate:
         raise ValueError(
-            f"cannot be decoded: it has more than {max_seconds:,.0f} s of sound; name a part of it "
+            f"cannot be decoded: it has more than {max_seconds:,g} s of sound; name a part of it "
             "by start and end"
         )
     if count * channels > _MAX_VALUES:

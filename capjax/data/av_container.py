@@ -48,14 +48,21 @@ def opened(data: bytes) -> Iterator[Any]:
             io.BytesIO(data), container_options=options, metadata_errors="replace"
         ) as container:
             yield container
-    except (MemoryError, UserError):
+    except UserError:
         raise
-    except ValueError as error:
-        if not isinstance(error, av.error.FFmpegError):
-            raise  # a reason of ours
+    except av.error.FFmpegError as error:  # also when a head claims more memory than there is
         raise ValueError(f"cannot be decoded: {_reason(error)}") from None
+    except (MemoryError, ValueError):  # the machine's own, and reasons of ours
+        raise
     except Exception as error:  # demuxers and codecs raise what broken bytes make them meet
         raise ValueError(f"cannot be decoded: {_reason(error)}") from None
+
+
+def codec_of(stream: Any) -> Any:
+    """The stream's decoder; `ValueError` where FFmpeg has none for it."""
+    if stream.codec_context is None:
+        raise ValueError("cannot be decoded: its codec is unknown")
+    return stream.codec_context
 
 
 def refuse_cut_bytes(data: bytes) -> None:
@@ -92,4 +99,5 @@ def refuse_cut(container: Any, stream: Any, packets: int, end: Fraction | None) 
 
 def _reason(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return "it is no video or audio file that FFmpeg knows" if "Invalid data" in text else text
+    unknown = text in ("Invalid data found when processing input", "Invalid argument")
+    return "it is no video or audio file that FFmpeg can read" if unknown else text

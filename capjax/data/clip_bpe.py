@@ -12,14 +12,16 @@ the word, until no pair is in the list. Ids:
 
 So the later a merge, the higher its id, and the pair to merge first is the one of the lowest id.
 Rows are SOT ids EOT and zeros; 0 is also the sign "!" inside a word. The merges are those of
-`bpe_simple_vocab_16e6.txt.gz` of openai/CLIP, or the `merges.txt` of a converted model.
+`bpe_simple_vocab_16e6.txt.gz` of openai/CLIP, or the `merges.txt` of a converted model, or those
+in its `tokenizer.json`.
 
     config.tokenizer = dict(name="capjax.data.clip_bpe", path=".../bpe_simple_vocab_16e6.txt.gz")
 
 Sources: Radford et al. 2021 (CLIP, arXiv 2103.00020, section 2.4) and openai/CLIP,
 clip/simple_tokenizer.py; Sennrich et al. 2016. OpenCLIP gives the same ids, but for a text that
 writes a special token out: there it is spelt "<start_of_text>".
-Raises `UserError` for a file that holds no merges, or if the packages ftfy or regex are missing.
+Raises `UserError` for a file that holds no merges, for a tokenizer.json of another tokenizer, or if
+the packages ftfy or regex are missing.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from __future__ import annotations
 import functools
 import gzip
 import itertools
+import json
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -162,11 +165,13 @@ def _first_merges(model: bytes, count: int) -> bytes:
             model = gzip.decompress(model)
         except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"the file of merges is damaged: {error}; get it again") from error
+    if model.lstrip()[:1] == b"{":
+        model = _of_tokenizer_json(model)
     lines = model.split(b"\n")
     if b"#version" not in lines[0]:
         raise UserError(
             "the file of merges does not begin with a line #version: give CLIP's "
-            "bpe_simple_vocab_16e6.txt.gz or a merges.txt"
+            "bpe_simple_vocab_16e6.txt.gz, a merges.txt or a tokenizer.json"
         )
     merges = [line for line in lines[1 : 1 + count] if line.strip()]
     if len(merges) < count:
@@ -175,6 +180,24 @@ def _first_merges(model: bytes, count: int) -> bytes:
             "it is cut short or belongs to another tokenizer"
         )
     return b"\n".join([b"#version: 0.2", *merges])
+
+
+def _of_tokenizer_json(data: bytes) -> bytes:
+    """The merges in a tokenizer.json, under a heading; each is there as a text or as a pair."""
+    try:
+        model = json.loads(data)["model"]
+        kind, end, merges = model["type"], model["end_of_word_suffix"], model["merges"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"the tokenizer.json holds no merges of CLIP's kind ({error!r}): give CLIP's own"
+        ) from error
+    if (kind, end) != ("BPE", _WORD_END):
+        raise UserError(
+            f"the tokenizer.json is not CLIP's: it is of the kind {kind} and ends words with "
+            f"{end!r}, not BPE and {_WORD_END!r}"
+        )
+    lines = (merge if isinstance(merge, str) else " ".join(merge) for merge in merges)
+    return "\n".join(["#version: 0.2", *lines]).encode()
 
 
 def _vocabulary(model: bytes) -> tuple[dict[tuple[int, int], int], list[bytes]]:

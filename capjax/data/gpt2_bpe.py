@@ -7,8 +7,9 @@ their UTF-8 bytes are merged in the order of the merges. The one special token, 
     config.tokenizer = dict(name="capjax.data.gpt2_bpe", path=".../gpt2")
 
 `path` is a folder with vocab.json and merges.txt, with the original encoder.json and vocab.bpe, or
-with tokenizer.json; or such a tokenizer.json itself. All give the same bytes, so the same
-fingerprint. A vocabulary is extended by `extra_tokens`, behind its last id, and padded with one by
+with tokenizer.json; or such a tokenizer.json itself, whose added tokens behind the vocabulary are
+kept. All give the same bytes, so the same fingerprint. A vocabulary is extended by `extra_tokens`,
+behind its last id, and padded with one by
 
     extra_tokens=("<pad>",), pad="<pad>"
 
@@ -78,8 +79,8 @@ def read(path: str | Path) -> bytes:
     )
 
 
-def _of_tokenizer_json(data: bytes) -> tuple[Any, Any]:
-    """(ids, merges), if the file splits texts as GPT-2 does."""
+def _of_tokenizer_json(data: bytes) -> tuple[Any, Any, list[dict]]:
+    """(ids, merges, tokens that are added), if the file splits texts as GPT-2 does."""
     document = _json(data, "tokenizer.json")
     model, split = document.get("model") or {}, document.get("pre_tokenizer") or {}
     alike = (
@@ -96,7 +97,8 @@ def _of_tokenizer_json(data: bytes) -> tuple[Any, Any]:
             "capjax.data.tokenizer_json as the tokenizer, with its eos"
         )
     merges = [m.split(" ") if isinstance(m, str) else m for m in model.get("merges", [])]
-    return model.get("vocab"), merges
+    added = [token for token in document.get("added_tokens") or [] if token["content"] != END]
+    return model.get("vocab"), merges, sorted(added, key=lambda token: token["id"])
 
 
 def _json(data: bytes, name: str) -> dict:
@@ -109,8 +111,8 @@ def _json(data: bytes, name: str) -> dict:
     return document
 
 
-def _written(ids: Any, merges: list[list[str]]) -> bytes:
-    """The file's bytes, the same for the same ids and merges, once they fit together."""
+def _written(ids: Any, merges: list[list[str]], added: Sequence[dict] = ()) -> bytes:
+    """The file's bytes, the same for the same arguments, once they fit together."""
     if not isinstance(ids, dict) or sorted(ids.values()) != list(range(len(ids))):
         raise UserError("the vocabulary of GPT-2 must number its tokens from 0 without a gap")
     if END not in ids:
@@ -121,11 +123,17 @@ def _written(ids: Any, merges: list[list[str]]) -> bytes:
                 f"merge number {number} of the tokenizer, {' '.join(merge)!r}, does not join two "
                 "tokens of the vocabulary to a third: the files do not belong together"
             )
+    behind = [token["id"] for token in added if ids.get(token["content"]) != token["id"]]
+    if behind != list(range(len(ids), len(ids) + len(behind))):
+        raise UserError(
+            f"the tokens that the tokenizer.json adds have the ids {behind}, and must go on after "
+            f"the {len(ids)} of its vocabulary: get it again"
+        )
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
     end = {"id": ids[END], "content": END, "special": True, "normalized": False}
     document = {
         "version": "1.0",
-        "added_tokens": [{**end, "single_word": False, "lstrip": False, "rstrip": False}],
+        "added_tokens": [{**end, "single_word": False, "lstrip": False, "rstrip": False}, *added],
         "normalizer": None,
         "pre_tokenizer": {**byte_level, "use_regex": True},
         "post_processor": None,

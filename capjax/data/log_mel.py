@@ -141,10 +141,9 @@ def mel_filters(
 
 @lru_cache(maxsize=4)
 def _kaldi_filters(rate: int, n_fft: int, n_mels: int) -> np.ndarray:
-    """float64 [F,M], from 20 Hz to half the rate; the highest frequency itself is in none."""
+    """float64 [F,M], from 20 Hz to half the rate."""
     corners = np.linspace(_htk(20.0), _htk(rate / 2), n_mels + 2)
     filters = _triangles(_htk(np.arange(n_fft // 2 + 1) * rate / n_fft), corners)
-    filters[-1] = 0
     filters.setflags(write=False)
     return filters
 

@@ -58,7 +58,10 @@ def reopen(model: bytes, *, path: str = "", **fields) -> Tokenizer:
 
 
 class Tokenizer(TokenRows):
-    """A tokenizer.json and rows of `max_length`; `eos`, `bos` and `pad` name tokens."""
+    """A tokenizer.json and rows of `max_length`; `eos`, `bos` and `pad` name tokens.
+
+    added_ids: the id of each of the `extra_tokens`.
+    """
 
     def __init__(
         self,
@@ -94,6 +97,7 @@ class Tokenizer(TokenRows):
                     f"tokenizer.extra_tokens has {token!r}, which is a token already: leave it out"
                 )
             self._pieces.add_tokens([AddedToken(token, normalized=False)])
+        self.added_ids = {token: self._pieces.token_to_id(token) for token in extra_tokens}
         # Not their number: a file may leave out ids between its words and its added tokens.
         self._vocab_size = 1 + max(self._pieces.get_vocab().values(), default=-1)
         self.special_tokens = self._special_tokens()
@@ -120,6 +124,10 @@ class Tokenizer(TokenRows):
                 "list it in tokenizer.extra_tokens"
             )
         return token
+
+    def to_json(self) -> str:
+        """A tokenizer.json that holds the extra tokens, too."""
+        return self._pieces.to_str(pretty=True)
 
     @property
     def vocab_size(self) -> int:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from capjax.data.av_container import opened, refuse_cut
+from capjax.data.av_container import codec_of, opened, refuse_cut
 from capjax.data.frame_sampling import Sampling, sampling
 from capjax.data.resize import leaves_squares, resize
 from capjax.errors import UserError
@@ -57,8 +57,7 @@ def decode(
     wrong arguments.
     """
     how = sampling(rule, frames)
-    if short not in SHORT:
-        raise UserError(f"short={short!r} must be one of {', '.join(SHORT)}")
+    check_short(short)
     check_part(start, end)
     with opened(data) as container:
         stream = _video_stream(container)
@@ -75,6 +74,12 @@ def to_size(clip: np.ndarray, size: int, rule: str) -> np.ndarray:
     if clip.shape[1:3] == (size, size) and leaves_squares(rule):
         return clip
     return np.stack([resize(frame, size, rule) for frame in clip])
+
+
+def check_short(short: str) -> None:
+    """`UserError` for what is no way to treat short clips."""
+    if short not in SHORT:
+        raise UserError(f"short={short!r} must be one of {', '.join(SHORT)}")
 
 
 def check_part(start: float | None, end: float | None) -> None:
@@ -101,7 +106,7 @@ def _video_stream(container: Any) -> Any:
 
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:  # not the cover of a recording
-            context = stream.codec_context
+            context = codec_of(stream)
             _check_pixels(context.width, context.height)
             context.thread_count = 1  # who reads many files has threads already
             context.options = {"max_pixels": str(MAX_PIXELS)}
@@ -131,7 +136,7 @@ def _read(container: Any, stream: Any, max_seconds: float) -> tuple[list[Any], _
     length = (timeline.end - timeline.times[0]) * timeline.tick
     if length > max_seconds:
         raise ValueError(
-            f"cannot be decoded: it is {float(length):,.0f} s long, more than {max_seconds:,.0f} s"
+            f"cannot be decoded: it is {float(length):,g} s long, more than {max_seconds:,g} s"
         )
     return packets, timeline
 

@@ -16,6 +16,10 @@ those that the file lacks. BLIP's captioner (arXiv 2201.12086) reads BERT's file
     config.tokenizer = dict(name="capjax.data.wordpiece", path=".../vocab.txt", bos="[DEC]",
                             extra_tokens=("[DEC]", "[ENC]"))
 
+`new_words` follow them: tokens by which a vocabulary is extended, each one id wherever it stands in
+a caption. Unlike special tokens they may be written. A BERT's tokenizer.json does as a `path`, too:
+the vocabulary is read out of it, and the rest is as above.
+
 Sources: Devlin et al. 2019 (BERT, arXiv 1810.04805); Jia et al. 2021 (ALIGN, arXiv 2102.05918,
 section 5). Ids are those of Hugging Face's BertTokenizer, whose library does the work.
 Raises `UserError` for a vocabulary that lacks a special token or names a piece twice, for a `bos`
@@ -24,6 +28,7 @@ or `eos` that is not in it, or if the package tokenizers is missing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,12 +55,13 @@ def make(
     bos: str = CLS,
     eos: str = SEP,
     extra_tokens: Sequence[str] = (),
+    new_words: Sequence[str] = (),
 ) -> Tokenizer:
     """The tokenizer of the vocabulary at `path`, or one trained on captions(num_records)."""
     model: bytes | str = path
     if not path:
         model = train(captions(num_records), vocab_size, max_length, lowercase).model
-    return Tokenizer(model, max_length, lowercase, bos, eos, extra_tokens)
+    return Tokenizer(model, max_length, lowercase, bos, eos, extra_tokens, new_words)
 
 
 def reopen(
@@ -66,10 +72,11 @@ def reopen(
     bos: str = CLS,
     eos: str = SEP,
     extra_tokens: Sequence[str] = (),
+    new_words: Sequence[str] = (),
     **made_with: object,
 ) -> Tokenizer:
     """What `make` made, from its vocabulary."""
-    return Tokenizer(model, max_length, lowercase, bos, eos, extra_tokens)
+    return Tokenizer(model, max_length, lowercase, bos, eos, extra_tokens, new_words)
 
 
 class Tokenizer(TokenRows):
@@ -77,6 +84,8 @@ class Tokenizer(TokenRows):
 
     bos, eos: which tokens begin and end a row.
     extra_tokens: special tokens that follow the vocabulary's last, where it has none of that name.
+    new_words: words that follow these in the same way.
+    added_ids: the id of each of both.
     """
 
     def __init__(
@@ -87,9 +96,11 @@ class Tokenizer(TokenRows):
         bos: str = CLS,
         eos: str = SEP,
         extra_tokens: Sequence[str] = (),
+        new_words: Sequence[str] = (),
     ):
-        model, max_length = read_model(model), check_max_length(max_length)
-        self._start(model, max_length, lowercase, bos, eos, tuple(extra_tokens))
+        model, max_length = lines(read_model(model)), check_max_length(max_length)
+        extra_tokens, new_words = tuple(extra_tokens), tuple(new_words)
+        self._start(model, max_length, lowercase, bos, eos, extra_tokens, new_words)
 
     def _start(
         self,
@@ -99,13 +110,17 @@ class Tokenizer(TokenRows):
         bos: str,
         eos: str,
         extra_tokens: tuple[str, ...],
+        new_words: tuple[str, ...] = (),
     ) -> None:
         self.model, self.max_length, self.lowercase = model, max_length, lowercase
-        self.bos, self.eos, self.extra_tokens = bos, eos, extra_tokens
+        self.bos, self.eos = bos, eos
+        self.extra_tokens, self.new_words = extra_tokens, new_words
         self.options = f"lowercase={lowercase}"
         if (bos, eos, extra_tokens) != (CLS, SEP, ()):
             self.options += f" bos={bos} eos={eos} extra_tokens={extra_tokens}"
-        ids = vocabulary(model, extra_tokens)
+        if new_words:
+            self.options += f" new_words={new_words}"
+        ids = vocabulary(model, (*extra_tokens, *new_words))
         for field, name in (("bos", bos), ("eos", eos)):
             if name not in ids:
                 raise UserError(
@@ -115,6 +130,8 @@ class Tokenizer(TokenRows):
         special = [name for name in dict.fromkeys((*SPECIALS, *extra_tokens)) if name in ids]
         self._pieces = _pipeline(ids, lowercase)
         self._pieces.add_special_tokens(special)
+        _add_words(self._pieces, new_words)
+        self.added_ids = {name: ids[name] for name in (*extra_tokens, *new_words)}
         self._vocab_size = len(ids)
         never = tuple(ids[name] for name in special if name != eos)
         self.special_tokens = SpecialTokens(
@@ -136,7 +153,7 @@ class Tokenizer(TokenRows):
 
     # As little as possible: the vocabulary says it all.
     def __getstate__(self) -> dict:
-        fields = ("model", "max_length", "lowercase", "bos", "eos", "extra_tokens")
+        fields = "model", "max_length", "lowercase", "bos", "eos", "extra_tokens", "new_words"
         return {name: getattr(self, name) for name in fields}
 
     def __setstate__(self, state: dict) -> None:
@@ -194,6 +211,34 @@ def _pipeline(ids: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
     pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     pieces.decoder = decoders.WordPiece()
     return pieces
+
+
+def _add_words(pieces: tokenizers.Tokenizer, words: Sequence[str]) -> None:
+    if words:
+        from tokenizers import AddedToken
+
+        pieces.add_tokens([AddedToken(word, normalized=False) for word in words])
+
+
+def lines(model: bytes) -> bytes:
+    """A vocabulary, one piece a line: `model`, or the one in it where that is a tokenizer.json."""
+    if model[:1] != b"{":
+        return model
+    try:
+        document = json.loads(model)
+        kind, ids = document["model"]["type"], dict(document["model"]["vocab"])
+        ids |= {token["content"]: token["id"] for token in document.get("added_tokens", [])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"the tokenizer.json holds no vocabulary of BERT's kind ({error!r}): give BERT's own, "
+            "or a vocab.txt"
+        ) from error
+    if kind != "WordPiece" or sorted(ids.values()) != list(range(len(ids))):
+        raise UserError(
+            f"the tokenizer.json is not a BERT's: it is of the kind {kind}, and not WordPiece with "
+            "ids from 0 without a gap"
+        )
+    return "\n".join(sorted(ids, key=ids.__getitem__)).encode()
 
 
 def vocabulary(model: bytes, extra_tokens: Sequence[str] = ()) -> dict[str, int]:

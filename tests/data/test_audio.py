@@ -1,6 +1,7 @@
 """Sound files made here with soundfile and PyAV: samples, parts, rates, and what is refused."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -217,3 +218,13 @@ def test_wrong_arguments():
             audio.decode(b"", rate)
     with pytest.raises(UserError, match="start=-1 must be a number of seconds"):
         audio.decode(b"", RATE, start=-1)
+
+
+@pytest.mark.parametrize(
+    ("missing", "data"),
+    [("soundfile", TRUNCATED["FLAC"]), ("av", TRUNCATED["libopus-webm"])],
+)
+def test_without_a_package_it_is_named(missing, data, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UserError, match=r'pip install "capjax\[media\]"'):
+        audio.decode(data, RATE)

@@ -1,8 +1,11 @@
 """Videos made here with PyAV: which frames are chosen, how they are turned, what is refused."""
 
+import functools
 import io
 import struct
+import sys
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,7 +35,7 @@ KINDS = [
 
 def picture(number, height=48, width=64):
     """Frame `number`: its grey level says which it is, its corners which way is up."""
-    frame = np.full((height, width, 3), 5 * number + 10, np.uint8)
+    frame = np.full((height, width, 3), (5 * number + 10) % 256, np.uint8)
     frame[: height // 4, : width // 4] = 255, 0, 0
     frame[: height // 4, -width // 4 :] = 0, 255, 0
     return frame
@@ -63,6 +66,9 @@ def write(codec="libx264", container="mp4", times=None, rotation=None, key_every
     return buffer.getvalue()
 
 
+sample = functools.cache(write)  # the usual video of a kind, for tests that only read it
+
+
 def every_frame(data):
     """(times in seconds from the first frame, pictures): the whole file decoded in order."""
     with av.open(io.BytesIO(data)) as file:
@@ -80,7 +86,7 @@ def numbers(clip):
 @pytest.mark.parametrize(("codec", "container"), KINDS)
 @pytest.mark.parametrize("rule", ["uniform", "first", "fps:3"])
 def test_every_kind_gives_the_frames_of_decoding_it_whole(codec, container, rule):
-    data = write(codec, container)
+    data = sample(codec, container)
     times, pictures = every_frame(data)
     length = times[-1] + Fraction(1, 25)
     frames = 5
@@ -166,7 +172,7 @@ def test_a_phone_held_upright():
 @pytest.mark.parametrize("kept", [0.02, 0.3, 0.85])
 def test_truncated_videos_are_refused_or_show_only_whole_frames(codec, container, kept):
     """A transport stream tells its length nowhere: cut, it is shorter, but sound."""
-    data = write(codec, container)
+    data = sample(codec, container)
     cut = data[: int(len(data) * kept)]
     if container != "mpegts":
         with pytest.raises(ValueError, match="cannot be decoded"):
@@ -185,22 +191,48 @@ def test_what_is_no_video_is_refused(data):
         video.decode(data, 2)
 
 
-def test_playlists_open_no_other_file(tmp_path):
-    """Their demuxers would read whatever path or address the bytes name."""
+def test_playlists_open_no_other_file(tmp_path, monkeypatch):
+    """FFmpeg by itself reads what they name."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "secret.ts").write_bytes(write(container="mpegts"))
-    lists = [
-        f"ffconcat version 1.0\nfile {tmp_path}/secret.ts\n",
-        "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.6,\n"
-        f"{tmp_path}/secret.ts\n#EXT-X-ENDLIST\n",
-    ]
-    for text in lists:
-        with pytest.raises(ValueError, match="cannot be decoded"):
-            video.decode(text.encode(), 2)
+    names = b"ffconcat version 1.0\nfile secret.ts\n"
+    with av.open(io.BytesIO(names)) as file:
+        assert len(list(file.decode(video=0))) == 40
+    with pytest.raises(ValueError, match="cannot be decoded: it is no video"):
+        video.decode(names, 2)
+
+
+class Counted:
+    """A codec that counts the packets it is given."""
+
+    def __init__(self, codec):
+        self.codec, self.packets = codec, 0
+
+    def decode(self, packet):
+        self.packets += 1
+        return self.codec.decode(packet)
+
+    def flush_buffers(self):
+        self.codec.flush_buffers()
+
+
+@pytest.mark.parametrize(("codec", "container"), [("libx264", "mp4"), ("libvpx-vp9", "webm")])
+def test_only_what_the_wanted_frames_need_is_decoded(codec, container, monkeypatch):
+    whole, codecs = video._decoded, []
+
+    def counted(stream, *rest):
+        codecs.append(Counted(stream.codec_context))
+        return whole(SimpleNamespace(codec_context=codecs[-1]), *rest)
+
+    monkeypatch.setattr(video, "_decoded", counted)
+    data = write(codec, container, times=[40 * i for i in range(100)], key_every=10)
+    assert len(video.decode(data, 2)) == 2
+    assert codecs[0].packets < 40  # of 100: twice, from a keyframe on and a few ahead
 
 
 def test_limits_on_pixels_bytes_and_duration(monkeypatch):
     data = write()
-    with pytest.raises(ValueError, match="it is 2 s long, more than 1 s"):
+    with pytest.raises(ValueError, match=r"it is 1\.6 s long, more than 1 s"):
         video.decode(data, 2, max_seconds=1)
     monkeypatch.setattr(video, "MAX_BYTES", 8 * 48 * 64 * 3)
     assert len(video.decode(data, 8)) == 8
@@ -267,3 +299,29 @@ def test_wrong_arguments():
             video.decode(b"", frames)
     with pytest.raises(UserError, match="short='pad' must be one of repeat, error"):
         video.decode(b"", 2, short="pad")
+
+
+def test_the_file_tells_how_its_colours_are_stored():
+    def red(matrix, tag):
+        buffer = io.BytesIO()
+        with av.open(buffer, "w", format="mp4") as file:
+            stream = file.add_stream("libx264", rate=10, options={"crf": "1"})
+            stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv420p"
+            stream.codec_context.colorspace = tag
+            pixels = np.full((32, 32, 3), (200, 60, 30), np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame = frame.reformat(format="yuv420p", dst_colorspace=matrix)
+            frame.colorspace = tag
+            file.mux([*stream.encode(frame), *stream.encode()])
+        return video.decode(buffer.getvalue(), 1)[0, 16, 16].astype(int)
+
+    bt709, unspecified = 1, 2
+    for matrix, tag in (("ITU709", bt709), ("ITU601", unspecified)):
+        assert np.abs(red(matrix, tag) - (200, 60, 30)).max() <= 4
+
+
+def test_without_pyav_the_package_is_named(monkeypatch):
+    data = write(times=[0])
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(UserError, match=r'decoded by PyAV: pip install "capjax\[media\]"'):
+        video.decode(data, 1)
