@@ -30,7 +30,7 @@ demo: setup
 		--guidance $(GAMMAS) --out $(DEMO)
 
 test: setup
-	$(RUN) pytest
+	$(RUN) pytest -n auto --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

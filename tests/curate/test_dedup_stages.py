@@ -180,7 +180,7 @@ def test_a_list_that_leaves_nothing_and_a_mixture_are_refused():
     source = pictured(*WORLD)
     with pytest.raises(UserError, match="none is left"):
         Without(source, [{"key": f"p{i}", "index": i} for i in range(6)])
-    source.order = lambda seed, batch_size: None
+    source.names = ("a", "b")
     with pytest.raises(UserError, match="wrap a source of the mixture"):
         Without(source, [])
 
