@@ -22,8 +22,9 @@ the vocabulary is read out of it, and the rest is as above.
 
 Sources: Devlin et al. 2019 (BERT, arXiv 1810.04805); Jia et al. 2021 (ALIGN, arXiv 2102.05918,
 section 5). Ids are those of Hugging Face's BertTokenizer, whose library does the work.
-Raises `UserError` for a vocabulary that lacks a special token or names a piece twice, for a `bos`
-or `eos` that is not in it, or if the package tokenizers is missing.
+Raises `UserError` for a vocabulary that lacks a special token or names a piece twice, for a
+tokenizer.json of another kind, for a `bos` or `eos` that is not in the vocabulary, or if the
+package tokenizers is missing.
 """
 
 from __future__ import annotations

@@ -48,7 +48,8 @@ def _add_import(commands) -> None:
         action="append",
         default=[],
         metavar="TEXT",
-        help="a new token, for which the embedding grows by a row; may be repeated",
+        help="a new token, for which the embedding grows by a row; may be repeated. SentencePiece "
+        "models and CLIP's merges take none",
     )
     parser.add_argument(
         "--dtype",

@@ -21,7 +21,7 @@ def fit(path: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | No
 
     Position embeddings of pictures are resampled, and vocabularies grow by new rows.
     """
-    if path.endswith("embedding/embedding"):
+    if path.endswith(("embedding/embedding", "head_bias")):
         return grow(value, shape, 0)
     if path.rsplit("/", 2)[-2:-1] == ["head"]:
         return grow(value, shape, len(shape) - 1)

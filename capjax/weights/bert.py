@@ -10,8 +10,9 @@ from typing import Any
 
 from capjax.errors import UserError
 from capjax.models.bert import SEGMENTS
-from capjax.weights.plan import NotThisFamily, Plan, Source, read_json
+from capjax.weights.plan import NotThisFamily, Plan, Source, holds_json, read_json
 from capjax.weights.table import Entry, Table, attention, linear, same
+from capjax.weights.tokenizer_files import new_words
 
 FAMILY = "bert"
 UNREAD = (
@@ -136,12 +137,13 @@ def _embedding(source: Source) -> str:
 
 def _tokenizer(source: Source) -> dict[str, Any]:
     path = source.file("vocab.txt", "tokenizer.json")
-    if path.suffix == ".json":
+    if holds_json(path):
         special = dict(bos="[CLS]", eos="[SEP]", pad="[PAD]")
         return dict(name="capjax.data.tokenizer_json", path=str(path), **special)
     options = read_json(source.folder / "tokenizer_config.json")
+    new = new_words(source)
     return dict(
         name="capjax.data.wordpiece",
         path=str(path),
         lowercase=options.get("do_lower_case", True),
-    )
+    ) | ({"new_words": new} if new else {})

@@ -29,6 +29,7 @@ from capjax.weights.table import (
     same,
     transposed,
 )
+from capjax.weights.tokenizer_files import new_words
 from capjax.weights.vit import activation, pictures
 
 FAMILY = "blip"
@@ -84,11 +85,12 @@ def plan(source: Source) -> Plan:
         raise UserError(
             "a BLIP checkpoint needs its config.json with vision_config and text_config beside it"
         )
-    tied = _tied(source, text)
-    bias = _bias(source)
-    unread = [r".*\.position_ids", *(name.replace(".", r"\.") for name in _BIASES if name != bias)]
-    if tied:
-        unread.append(_WRITE.replace(".", r"\."))
+    choices = dict(
+        tied=source.choose("tied", lambda: _tied(source, text)),
+        bias=source.choose("bias", lambda: _bias(source)),
+    )
+    tied, bias = choices["tied"], choices["bias"]
+    copies = {name: bias for name in _BIASES if name != bias} | ({_WRITE: _WORDS} if tied else {})
     fields = _sizes(source, vision, text) | {"tied": tied}
     patches_a_side = math.isqrt(source.shape(f"{_VISION}.embeddings.position_embedding")[1] - 1)
     side = patches_a_side * fields["patch_size"]
@@ -96,7 +98,9 @@ def plan(source: Source) -> Plan:
         FAMILY,
         model=dict(name="capjax.models.blip", **_nearest(fields)),
         table=[*_vision(), *_text(bias)],
-        unread=tuple(unread),
+        unread=(r".*\.position_ids", *(name.replace(".", r"\.") for name in copies)),
+        choices=choices,
+        copies=copies,
         tokenizer=_tokenizer(source, text)
         | {"max_length": min(MAX_LENGTH, fields["max_positions"] + 1)},
         image=dict(image_size=side, resize=_resize(source, side)),
@@ -183,10 +187,11 @@ def _nearest(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _tokenizer(source: Source, text: dict[str, Any]) -> dict[str, Any]:
     """config.tokenizer, but for max_length; the ids in config.json must be those of its names."""
-    path, rows = source.file("vocab.txt"), source.shape(_WORDS)[0]
-    model = read_model(path)
-    extra = EXTRA_TOKENS if len(wordpiece.vocabulary(model)) < rows else []
-    ids = wordpiece.vocabulary(model, extra)
+    path, rows = source.file("vocab.txt", "tokenizer.json"), source.shape(_WORDS)[0]
+    model, new = wordpiece.lines(read_model(path)), new_words(source)
+    there = wordpiece.vocabulary(model)
+    extra = EXTRA_TOKENS if len(there) < rows or there.keys() >= {*EXTRA_TOKENS} else []
+    ids = wordpiece.vocabulary(model, [*extra, *new])
     if len(ids) != rows:
         raise UserError(
             f"the embedding has {rows} rows and {str(path)!r}, with {' and '.join(EXTRA_TOKENS)}, "
@@ -213,4 +218,4 @@ def _tokenizer(source: Source, text: dict[str, Any]) -> dict[str, Any]:
         bos=special["bos"],
         eos=special["eos"],
         extra_tokens=extra,
-    )
+    ) | ({"new_words": new} if new else {})

@@ -11,7 +11,9 @@ from typing import Any
 from capjax.errors import UserError
 from capjax.models.clip import VARIANTS, Variant
 from capjax.models.clip_resnet import REDUCTION
+from capjax.models.pixels import CLIP
 from capjax.weights import open_clip
+from capjax.weights.open_clip import HEAD_WIDTH
 from capjax.weights.plan import Plan, Source
 from capjax.weights.sizes import fixed_mlp, image_size, nearest, only
 from capjax.weights.table import (
@@ -124,14 +126,18 @@ def plan(source: Source) -> Plan:
         embedding_dim=embedding_dim,
         activation=_activation(source, config),
     )
+    context = source.shape("positional_embedding")[0]
+    files = {} if config.model else {open_clip.FILE: _described(source, fields, size, context)}
     return Plan(
         FAMILY,
         model=dict(name="capjax.models.clip", **nearest(variants(resnet), fields)),
         table=RESNET if resnet else VIT,
         unread=UNREAD,
-        tokenizer=open_clip.tokenizer(source, source.shape("positional_embedding")[0]),
+        tokenizer=open_clip.tokenizer(source, context),
         image=config.image(size),
         task=dict(name="capjax.tasks.contrastive"),
+        file=open_clip.TENSORS,
+        files=files,
     )
 
 
@@ -154,6 +160,29 @@ def _activation(source: Source, config: open_clip.Config) -> str:
             f"{open_clip.FILE} beside them"
         )
     return config.activation
+
+
+def _described(source: Source, fields: dict[str, Any], size: int, context: int) -> dict[str, Any]:
+    """The open_clip_config.json that OpenAI's files lack: without it nothing tells QuickGELU."""
+    vision = dict(
+        image_size=size,
+        layers=fields["image_layers"],
+        width=fields["image_width"],
+        head_width=HEAD_WIDTH,
+    )
+    if fields["patch_size"]:
+        vision["patch_size"] = fields["patch_size"]
+    text = dict(
+        context_length=context,
+        vocab_size=source.shape("token_embedding.weight")[0],
+        width=fields["text_width"],
+        heads=fields["text_heads"],
+        layers=fields["text_layers"],
+    )
+    model = dict(embed_dim=fields["embedding_dim"], vision_cfg=vision, text_cfg=text)
+    pixels = dict(mean=CLIP.mean, std=CLIP.deviation)
+    how = dict(interpolation="bicubic", resize_mode="shortest")
+    return dict(model_cfg=model | {"quick_gelu": True}, preprocess_cfg=pixels | how)
 
 
 def _vit(source: Source, config: open_clip.Config) -> tuple[dict[str, Any], int]:

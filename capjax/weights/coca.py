@@ -128,4 +128,5 @@ def plan(source: Source) -> Plan:
         tokenizer=open_clip.tokenizer(source, context),
         image=config.image(image_size(positions - 1, patch_size)),
         task=dict(name="capjax.tasks.coca"),
+        **({"file": open_clip.TENSORS} if config.model else {}),
     )

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from capjax.errors import UserError
+from capjax.weights import preprocess
 from capjax.weights.files import open_tensors
-from capjax.weights.plan import NotThisFamily, Plan, Source, read_json
+from capjax.weights.plan import CONFIG, NotThisFamily, Plan, Source, read_json
 
 # Modules of this package. The order matters where names are shared: CoCa's begin as CLIP's do.
 MODULES = (
@@ -37,8 +38,8 @@ def open_source(path: Path | str, tokenizer: Path | str | None = None) -> Source
     return Source(
         folder,
         tensors,
-        read_json(folder / "config.json") or tensors.config or {},
-        read_json(folder / "preprocessor_config.json"),
+        read_json(folder / CONFIG) or tensors.config or {},
+        preprocess.read(folder),
         tokenizer,
     )
 

@@ -86,6 +86,7 @@ def plan(source: Source) -> Plan:
         model=dict(name="capjax.models.language_model", variant="gpt2", overrides=overrides),
         table=table("language_model/", prefix),
         unread=UNREAD,
+        copies={"lm_head.weight": f"{prefix}wte.weight"},
         tokenizer=dict(
             name="capjax.data.gpt2_bpe",
             path=str(_tokenizer(source)),

@@ -37,7 +37,7 @@ from capjax.errors import UserError
 from capjax.parallel.mesh import make_mesh
 from capjax.parallel.sharding import Rules, parameter_shardings
 from capjax.train_step import rng_for
-from capjax.weights import families
+from capjax.weights import families, small_files, tokenizer_files
 from capjax.weights.adapt import fit, fit_positions
 from capjax.weights.plan import Plan, Source
 from capjax.weights.table import place
@@ -45,7 +45,7 @@ from capjax.weights.table import place
 PUBLISHED, TENSORS, ORIGIN = "published", "tensors.json", "origin.json"
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 LEAST_USED = 0.9  # of an embedding's rows; published ones are a few hundred longer than needed
-_SMALL = 2**20  # bytes: of the files beside the tensors, those up to this size are kept
+MOST_UNUSED = 512  # rows of a small one: T5's hundred sentinels, rounding up
 
 
 class Loaded(NamedTuple):
@@ -127,9 +127,7 @@ def run_config(
     with config.unlocked():
         config.model = ConfigDict(dict(plan.model))
         config.task = ConfigDict(dict(plan.task or {"name": ""}))
-        config.tokenizer = ConfigDict(dict(plan.tokenizer or {"name": ""}))
-        if add_tokens:
-            config.tokenizer.extra_tokens = tuple(add_tokens)
+        config.tokenizer = ConfigDict(tokenizer_files.grown(plan, add_tokens))
     if plan.image is None:
         if image_size:
             raise UserError(f"a checkpoint of the family {plan.family} has no pictures to resize")
@@ -153,7 +151,7 @@ def _check_vocabulary(config: ConfigDict, tokenizer: Any, add_tokens: Sequence[s
             f"the tokenizer has {published} tokens and the checkpoint's embedding {rows} rows: "
             "give the tokenizer that it was published with"
         )
-    if published < LEAST_USED * rows:
+    if published < LEAST_USED * rows and published < rows - MOST_UNUSED:
         warnings.warn(
             f"the tokenizer has {published} tokens and the checkpoint's embedding {rows} rows: is "
             "it the one that it was published with?",
@@ -204,15 +202,13 @@ def _keep_published(source: Source, plan: Plan, folder: Path) -> None:
     """What an export needs besides the parameters, and where they came from."""
     folder.mkdir()
     tensors, files = source.tensors, getattr(source.tensors, "files", ())
-    for path in sorted(source.folder.iterdir()):
-        text = path.suffix in (".json", ".md", ".txt", ".model", ".vocab") or path.name == "LICENSE"
-        if text and path.is_file() and (path.stat().st_size <= _SMALL or "tokenizer" in path.name):
-            shutil.copyfile(path, folder / path.name)
+    small_files.copy(source.folder, folder)
     described = {n: [list(tensors[n].shape), str(tensors[n].dtype)] for n in tensors}
     (folder / TENSORS).write_text(json.dumps(described))
     origin = {
         "family": plan.family,
         "config": dict(source.config),
+        "choices": dict(plan.choices),
         "files": {
             path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files
         },

@@ -5,10 +5,11 @@ All are one architecture; config.json says which options a checkpoint has.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from capjax.errors import UserError
-from capjax.weights.plan import NotThisFamily, Plan, Source
+from capjax.weights.plan import NotThisFamily, Plan, Source, holds_json, read_json
 from capjax.weights.table import Entry, Table, attention, kernel, linear, norm, same, transposed
 
 FAMILY = "llama"
@@ -69,6 +70,7 @@ def plan(source: Source) -> Plan:
         model=dict(name="capjax.models.language_model", variant="stories260k", overrides=overrides),
         table=table("language_model/"),
         unread=(*UNREAD, r"lm_head\.weight") if tied else UNREAD,
+        copies={"lm_head.weight": "model.embed_tokens.weight"} if tied else {},
         tokenizer=_tokenizer(source) | {"max_length": min(positions, 512)},
         task=dict(name="capjax.tasks.language"),
     )
@@ -114,20 +116,19 @@ def _rotary(config: dict[str, Any]) -> dict[str, Any]:
 
 def _tokenizer(source: Source) -> dict[str, Any]:
     path = source.file("tokenizer.json", "tokenizer.model", "tokenizer.bin", "tok512.bin")
+    if holds_json(path):
+        return dict(name="capjax.data.tokenizer_json", path=str(path), **_special(source, path))
     if path.suffix == ".bin":
         return dict(name="capjax.data.llama2c_tokenizer", path=str(path))
-    if path.suffix == ".json":
-        return dict(name="capjax.data.tokenizer_json", path=str(path), **_special(source))
     return dict(
         name="capjax.data.sentencepiece_file", path=str(path), clean="", bos="<s>", pad="<unk>"
     )
 
 
-def _special(source: Source) -> dict[str, str]:
-    """The texts of the tokens whose ids config.json names, from the tokenizer's own list."""
-    from capjax.weights.plan import read_json
-
-    named = read_json(source.folder / "tokenizer_config.json")
+def _special(source: Source, path: Path) -> dict[str, str]:
+    """The texts of the special tokens, from the file beside the tokenizer or the tensors."""
+    beside, usual = (folder / "tokenizer_config.json" for folder in (path.parent, source.folder))
+    named = read_json(beside) or read_json(usual)
 
     def text(name: str) -> str:
         value = named.get(name) or ""

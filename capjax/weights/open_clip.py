@@ -21,6 +21,7 @@ from capjax.weights.plan import Source, read_json
 from capjax.weights.sizes import only
 
 FILE = "open_clip_config.json"
+TENSORS = "open_clip_model.safetensors"  # as OpenCLIP calls what lies beside that file
 HEAD_WIDTH = 64  # of both towers, unless said
 
 _PLAIN_BLOCKS = {
@@ -113,6 +114,6 @@ def read(source: Source) -> Config:
 
 
 def tokenizer(source: Source, max_length: int) -> dict[str, Any]:
-    """`Plan.tokenizer`: CLIP's, from either of the two files that it is published as."""
-    path = source.file("merges.txt", "bpe_simple_vocab_16e6.txt.gz")
+    """`Plan.tokenizer`: CLIP's, from any of the files that it is published as."""
+    path = source.file("merges.txt", "bpe_simple_vocab_16e6.txt.gz", "tokenizer.json")
     return dict(name="capjax.data.clip_bpe", path=str(path), max_length=max_length)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ import numpy as np
 
 from capjax.errors import UserError
 from capjax.weights.table import Table
+
+CONFIG, TENSORS_FILE = "config.json", "model.safetensors"
 
 
 class NotThisFamily(Exception):
@@ -35,8 +37,25 @@ class Source:
     folder: Path  # where the files beside the tensors are
     tensors: Mapping[str, np.ndarray]  # each is read when it is asked for
     config: Mapping[str, Any]  # of config.json, {} without one
-    preprocessor: Mapping[str, Any]  # of preprocessor_config.json, likewise
-    tokenizer: Path | None = None  # that the user has named instead of the files in `folder`
+    preprocessor: Mapping[str, Any]  # of preprocessor_config.json or its successor, likewise
+    # A file or folder that the user has named instead of the files in `folder`.
+    tokenizer: Path | None = None
+    # `Plan.choices` of the import where the tensors' values are not at hand; None: they are.
+    choices: Mapping[str, Any] | None = None
+
+    def choose(self, name: str, decide: Callable[[], Any]) -> Any:
+        """`decide()`, which may read tensors; at export what it said at import.
+
+        There the tensors have shapes and types alone, so that no plan reads their values otherwise.
+        """
+        if self.choices is None:
+            return decide()
+        if name not in self.choices:
+            raise UserError(
+                f"{str(self.folder)!r} does not keep what the import found out ({name!r}): import "
+                "the checkpoint again, or name it with --like"
+            )
+        return self.choices[name]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of a tensor; `NotThisFamily` if there is none of this name."""
@@ -64,13 +83,16 @@ class Source:
 
     def file(self, *names: str) -> Path:
         """The user's tokenizer, or the first of these files that lies beside the tensors."""
+        folder = self.folder
         if self.tokenizer is not None:
-            return self.tokenizer
+            if not self.tokenizer.is_dir():
+                return self.tokenizer
+            folder = self.tokenizer
         for name in names:
-            if (self.folder / name).exists():
-                return self.folder / name
+            if (folder / name).exists():
+                return folder / name
         raise UserError(
-            f"the tokenizer of {str(self.folder)!r} is not there ({' or '.join(names)}): put it "
+            f"the tokenizer of {str(folder)!r} is not there ({' or '.join(names)}): put it "
             "beside the tensors, or name it with --tokenizer"
         )
 
@@ -86,6 +108,12 @@ class Plan:
     tokenizer: Mapping[str, Any] | None = None  # config.tokenizer; None: it reads no text
     image: Mapping[str, Any] | None = None  # config.data.image_size and .resize; None: no pictures
     task: Mapping[str, Any] | None = None  # config.task; None: nothing to train it with as it is
+    choices: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # see `Source.choose`
+    # Names under which published files hold a tensor of the table once more, and its own name.
+    copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    file: str = TENSORS_FILE  # by which libraries find the tensors
+    # JSON files by name, without which they do not, where the checkpoint was published so.
+    files: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -99,3 +127,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{str(path)!r} holds no JSON object")
     return found
+
+
+def holds_json(path: Path) -> bool:
+    """Whether a tokenizer's file is a tokenizer.json, by its contents if its name does not say so.
+
+    A run calls all of them tokenizer.model.
+    """
+    if path.suffix == ".json" or not path.is_file():
+        return path.suffix == ".json"
+    with path.open("rb") as file:
+        return file.read(64).lstrip()[:1] == b"{"

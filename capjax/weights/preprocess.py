@@ -1,4 +1,4 @@
-"""What a published checkpoint's `preprocessor_config.json` says, in capjax's words.
+"""What a published checkpoint's `preprocessor_config.json` says, in capjax's words, and back.
 
     {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 224}, ...}
         -> {"resize": "crop_floor", "image_size": 224, "pixels": "CLIP"}
@@ -17,6 +17,7 @@ Raises `UserError`, naming the field, for what no rule does.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,10 @@ import numpy as np
 from capjax.data.resize import BICUBIC, BILINEAR, RULES
 from capjax.errors import UserError
 from capjax.models import pixels
+from capjax.weights.plan import read_json
+
+FILES = ("preprocessor_config.json", "processor_config.json")
+_PART = "image_processor"  # of the second, which newer versions write in place of the first
 
 _BY_NAME = {"HALF": pixels.HALF, "CLIP": pixels.CLIP, "IMAGENET": pixels.IMAGENET}
 _FILTERS = {int(BICUBIC): BICUBIC, int(BILINEAR): BILINEAR}
@@ -53,12 +58,35 @@ _CLASSES = {
 }
 
 
+def read(folder: Path) -> dict[str, Any]:
+    """The contents of the file in a folder that says how pictures are prepared, {} without one."""
+    first, second = (read_json(folder / name) for name in FILES)
+    return first or second.get(_PART, {})
+
+
+def with_size(config: Mapping[str, Any], image_size: int) -> dict[str, Any]:
+    """The contents for pictures of another size, resized by the same rule; unchanged without one.
+
+    What is written is what Transformers means by either way of resizing, whatever the class.
+    """
+    if _PART in config:
+        return {**config, _PART: with_size(config[_PART], image_size)}
+    if not {"image_processor_type", "feature_extractor_type"} & config.keys():
+        return dict(config)
+    rule = RULES[from_config(config)["resize"]]
+    side = rule.resized(image_size)
+    square = {"height": image_size, "width": image_size}
+    size = {"shortest_edge": side} if rule.keeps_aspect else {"height": side, "width": side}
+    cut = config.get("do_center_crop", _CLASSES[_class(config)]["do_center_crop"])
+    return {**config, "size": size} | ({"crop_size": square} if cut else {})
+
+
 def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """{"resize": rule, "image_size": S, "pixels": name} of the file's contents.
 
     A `processor_config.json` does, too: there the same lies under "image_processor".
     """
-    config = config.get("image_processor", config)
+    config = config.get(_PART, config)
     defaults = _CLASSES[_class(config)]
     fields = {**defaults, **{k: v for k, v in config.items() if v is not None}}
     for field in ("do_resize", "do_rescale", "do_normalize"):

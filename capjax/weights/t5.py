@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from capjax.errors import UserError
-from capjax.weights.plan import NotThisFamily, Plan, Source
+from capjax.weights.plan import NotThisFamily, Plan, Source, holds_json
 from capjax.weights.table import Entry, Table, attention, linear, norm, same
 
 FAMILY = "t5"
@@ -17,6 +17,7 @@ UNREAD = (
     r"(en|de)coder\.embed_tokens\.weight",
     r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
 )
+_COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _HEAD = "lm_head.weight"
 _MAX_LENGTH = 64  # positions are distances, so that nothing in the weights limits a row
 _ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "silu": "silu"}
@@ -101,6 +102,7 @@ def plan(source: Source) -> Plan:
         model=dict(name="capjax.models.t5", variant="t5-small", overrides=overrides),
         table=table(gated),
         unread=(*UNREAD, r"lm_head\.weight") if tied else UNREAD,
+        copies=dict.fromkeys((*_COPIES, _HEAD) if tied else _COPIES, "shared.weight"),
         tokenizer=_tokenizer(source),
     )
 
@@ -133,6 +135,6 @@ def _tokenizer(source: Source) -> dict[str, Any]:
     """Rows begin with the padding, as the decoder does; the encoder drops it."""
     path = source.file("spiece.model", "tokenizer.json")
     special = dict(path=str(path), max_length=_MAX_LENGTH, bos="<pad>", pad="<pad>")
-    if path.suffix == ".json":
+    if holds_json(path):
         return dict(name="capjax.data.tokenizer_json", eos="</s>", **special)
     return dict(name="capjax.data.sentencepiece_file", clean="", **special)

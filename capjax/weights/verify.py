@@ -35,7 +35,9 @@ def differences(
     A tensor of which there is more in the run (new tokens) counts as far as the checkpoint goes.
     """
     run = runs.open_run(directory)
-    source = families.open_source(path, tokenizer or run.directory / runs.TOKENIZER)
+    if tokenizer is None and run.tokenizer is not None:
+        tokenizer = run.directory / runs.TOKENIZER
+    source = families.open_source(path, tokenizer)
     plan = families.recognise(source, family)
     if plan.model["name"] != run.config.model.name:
         raise UserError(

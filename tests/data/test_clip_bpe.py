@@ -189,6 +189,26 @@ def test_real_captions_have_the_originals_ids_and_come_back(clip, shared):
         assert clip.text(ids).replace(" ", "") == "".join(caption.lower().split())
 
 
+@pytest.mark.parametrize("pairs", [True, False])
+def test_merges_in_a_tokenizer_json(small, pairs, tmp_path):
+    """As newer versions of Transformers save it, alone: each merge as a pair, before as a text."""
+    lines = MERGES.decode().split("\n")[1:-1]
+    merges = [line.split() if pairs else line for line in lines]
+    model = {"type": "BPE", "end_of_word_suffix": "</w>", "merges": merges}
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"version": "1.0", "model": model}))
+    assert clip_bpe.make(path=str(path), max_length=12, num_merges=5).fingerprint == (
+        small.fingerprint
+    )
+    path.write_text(json.dumps({"model": model | {"end_of_word_suffix": ""}}))
+    with pytest.raises(UserError, match="not CLIP's: it is of the kind BPE and ends words with ''"):
+        clip_bpe.make(path=str(path), num_merges=5)
+    for broken in ('{"model": {"type": "Unigram"}}', '{"model": null}', '{"model"'):
+        path.write_text(broken)
+        with pytest.raises(UserError, match=r"the tokenizer\.json holds no merges of CLIP's kind"):
+            clip_bpe.make(path=str(path), num_merges=5)
+
+
 def test_threads_share_one(clip, merges_file):
     texts = [text for _, text in awkward_texts.generate()[:2000]]
     expected = [clip.ids(text) for text in texts]

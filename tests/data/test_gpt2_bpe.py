@@ -118,3 +118,21 @@ def test_mistakes_are_named(folder, small, tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(document))
     with pytest.raises(UserError, match=r"is not GPT-2's: .* name capjax.data.tokenizer_json"):
         gpt2_bpe.make(path=str(tmp_path / "tokenizer.json"))
+
+
+def test_tokens_that_a_tokenizer_json_adds_are_kept(folder, tmp_path):
+    """As an exported run's, whose embedding has rows for them."""
+    grown = gpt2_bpe.make(path=str(folder), extra_tokens=("<box>", "<end>"))
+    path = tmp_path / "tokenizer.json"
+    path.write_text(grown.to_json())
+    again = gpt2_bpe.make(path=str(path))
+    assert again.vocab_size == grown.vocab_size == 262
+    assert again.ids("dog <end>a<box>") == grown.ids("dog <end>a<box>")
+    assert 261 in again.ids("dog <end>")
+    document = json.loads(path.read_text())
+    document["added_tokens"][-1]["id"] = 300
+    path.write_text(json.dumps(document))
+    with pytest.raises(
+        UserError, match=r"adds have the ids \[260, 300\], and must go on after .*260"
+    ):
+        gpt2_bpe.make(path=str(path))

@@ -68,6 +68,27 @@ def test_rows_may_begin_and_end_otherwise():
     assert listed.vocab_size == 13
 
 
+def test_a_vocabulary_in_a_tokenizer_json(small, tmp_path):
+    """Its added tokens count as lines; those that are in the vocabulary, too, stand there."""
+    words = SMALL.decode().split()
+    added = [{"id": 0, "content": "[PAD]"}, {"id": 11, "content": "[DEC]"}]
+    document = {"added_tokens": added, "model": {"type": "WordPiece"}}
+    document["model"]["vocab"] = {word: number for number, word in enumerate(words)}
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document, indent=2))
+    tokenizer = wordpiece.make(None, path=str(path), max_length=10)
+    assert tokenizer.model == SMALL + b"[DEC]"
+    assert tokenizer.encode("The cats").tolist() == small.encode("The cats").tolist()
+    added[1]["id"] = 12
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match="of the kind WordPiece, and not WordPiece with ids from 0"):
+        wordpiece.make(None, path=str(path))
+    for broken in ('{"model": {"type": "Unigram"}}', '{"model": null}', '{"model"'):
+        path.write_text(broken)
+        with pytest.raises(UserError, match=r"tokenizer\.json holds no vocabulary of BERT's kind"):
+            wordpiece.make(None, path=str(path))
+
+
 def test_rows_end_with_the_token_that_is_named():
     tokenizer = wordpiece.Tokenizer(SMALL, 6, eos="[MASK]")
     assert tokenizer.encode("the cat").tolist() == [2, 4, 5, 10, 0, 0]

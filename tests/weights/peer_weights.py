@@ -4,12 +4,14 @@ A case of `peer_outputs/<family>.json` holds `config` (of config.json), `tensors
 shapes; the values are drawn by `peer_cases.draw` on both sides), inputs and outputs.
 """
 
+import json
 import pathlib
 
 import jax
 import numpy as np
 import peer_cases
 
+from capjax.weights.files.safetensors_writer import write
 from capjax.weights.plan import Source
 from capjax.weights.table import to_params, to_tensors
 
@@ -22,6 +24,14 @@ def cases(family):
 def source(case, folder="."):
     """The checkpoint of a case, as if it lay in `folder`, where only tokenizer files are."""
     return Source(pathlib.Path(folder), peer_cases.tensors(case), case.get("config", {}), {})
+
+
+def publish(folder, tensors, config, name="model.safetensors"):
+    """`folder` with the tensors (by name) and config.json of a checkpoint."""
+    promises = [(n, x.shape, x.dtype, lambda x=x: x) for n, x in tensors.items()]
+    write(folder / name, promises, {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
 
 
 def params(plan, model, tensors, *inputs):

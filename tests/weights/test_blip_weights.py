@@ -290,7 +290,7 @@ def test_what_does_not_belong_together_is_named(checkpoint):
     with pytest.raises(UserError, match=r"the embedding has 60 rows and .* 6 tokens"):
         blip.plan(short)
     (short.folder / "vocab.txt").unlink()
-    with pytest.raises(UserError, match=r"the tokenizer of .* is not there \(vocab\.txt\)"):
+    with pytest.raises(UserError, match=r"the tokenizer of .* is not there \(vocab\.txt or tok"):
         blip.plan(short)
     half = {"image_processor_type": "BlipImageProcessor", "size": {"height": 32, "width": 32}}
     assert blip.plan(checkpoint(TIED, preprocessor=half)).image["resize"] == "squash"

@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import warnings
 
 import jax
 import ml_dtypes
@@ -145,15 +146,25 @@ def test_mistakes_leave_nothing_behind(gpt2, vit, tmp_path):
     source = families.Source(other, fewer, read_json(other / "config.json"), {})
     with pytest.raises(UserError, match="270 tokens and the checkpoint's embedding 200 rows"):
         load_source(source)
-    more = {n: np.tile(tensors[n], (2, 1)) if n == "wte.weight" else tensors[n] for n in tensors}
+    more = {n: np.tile(tensors[n], (4, 1)) if n == "wte.weight" else tensors[n] for n in tensors}
     source = families.Source(other, more, read_json(other / "config.json"), {})
-    with pytest.warns(UserWarning, match="270 tokens and the checkpoint's embedding 540 rows"):
+    with pytest.warns(UserWarning, match="270 tokens and the checkpoint's embedding 1080 rows"):
         load_source(source)
     assert not list(tmp_path.glob("not*"))
     with pytest.raises(UserError, match="they cannot be compared"):
         differences(to, vit)
     with pytest.raises(UserError, match="choose another --like"):
         export(to, tmp_path / "not", like=vit)
+
+
+def test_rows_that_few_checkpoints_lack_are_no_mistake(gpt2):
+    """Half of them unused, and yet no more than T5's sentinels and rounding make up."""
+    tensors = open_tensors(gpt2)
+    more = {n: np.tile(tensors[n], (2, 1)) if n == "wte.weight" else tensors[n] for n in tensors}
+    source = families.Source(gpt2, more, read_json(gpt2 / "config.json"), {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert load_source(source).config.model.overrides.rows == 540
 
 
 def test_a_checkpoint_of_no_family_is_told_why(vit, tmp_path):

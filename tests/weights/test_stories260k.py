@@ -10,7 +10,9 @@ import pytest
 from capjax import runs
 from capjax.decode.greedy import greedy
 from capjax.tasks.language import Task
+from capjax.weights.exporting import export
 from capjax.weights.importing import import_checkpoint
+from capjax.weights.verify import differences
 
 # doc/stories260K.md of karpathy/llama2.c; temperature 0.
 STORY = (
@@ -55,3 +57,14 @@ def test_its_loss_on_unseen_stories_is_that_of_a_language_model(run):
 
     assert 1.0 < per_token(HELD_OUT) < 2.0
     assert per_token(shuffled) > per_token(HELD_OUT) + 1.5
+
+
+def test_it_goes_out_as_a_llama_and_comes_in_again(run, tmp_path):
+    """llama2.c's file holds sizes and no names: the export has config.json and tokenizer.model."""
+    export(run.directory, tmp_path / "llama")
+    names = {path.name for path in (tmp_path / "llama").iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.model"} <= names
+    again = import_checkpoint(tmp_path / "llama", tmp_path / "again")
+    assert again.tokenizer.ids(STORY) == run.tokenizer.ids(STORY)  # what fills a row differs
+    assert again.config.model == run.config.model
+    assert not any(d.largest for d in differences(tmp_path / "again", tmp_path / "llama"))

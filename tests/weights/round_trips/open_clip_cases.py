@@ -83,9 +83,10 @@ def openai(folder):
 
 
 def openai_answer(folder, dtype):
-    """As `clip_answer`; such a file is rebuilt from its tensors alone."""
-    found = [*folder.glob("*.pt"), *folder.glob("*.safetensors")]
-    tensors = open_clip.factory.load_state_dict(str(found[0]))
+    """As `clip_answer`, where there is a config; the first file is rebuilt from tensors alone."""
+    if (folder / "open_clip_config.json").exists():
+        return clip_answer(folder, dtype)
+    tensors = open_clip.factory.load_state_dict(str(folder / "ViT-small.pt"))
     model = build_model_from_openai_state_dict(tensors, cast_dtype=torch.float32)
     preprocess = open_clip.image_transform(model.visual.image_size, is_train=False)
     return both(rounded(model, dtype), *inputs(preprocess))

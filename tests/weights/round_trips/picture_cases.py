@@ -10,12 +10,16 @@ from round_trips.text_cases import rows, whole
 from safetensors.torch import save_file
 from transformers import (
     AutoImageProcessor,
+    BertTokenizer,
     BlipConfig,
     BlipForConditionalGeneration,
     BlipImageProcessor,
+    BlipProcessor,
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
+    CLIPProcessor,
+    CLIPTokenizer,
     SiglipConfig,
     SiglipImageProcessor,
     SiglipModel,
@@ -37,8 +41,8 @@ def square(side):
     return {"height": side, "width": side}
 
 
-def blip(tied):
-    """`make` of a captioner."""
+def blip(tied, whole_processor=False):
+    """`make` of a captioner; `whole_processor`: in the two files that newer versions write."""
 
     def make(folder):
         count = tokenizer_files.word_pieces(folder)
@@ -56,7 +60,15 @@ def blip(tied):
             tie_word_embeddings=tied,
         )  # fmt: skip
         draw(BlipForConditionalGeneration(config)).save_pretrained(folder)
-        BlipImageProcessor(size=square(32)).save_pretrained(folder)
+        pictures = BlipImageProcessor(size=square(32))
+        if not whole_processor:
+            pictures.save_pretrained(folder)
+            return
+        words = BertTokenizer.from_pretrained(folder)
+        words.add_special_tokens({"bos_token": "[DEC]"})
+        words.add_special_tokens({"additional_special_tokens": ["[ENC]"]})
+        BlipProcessor(pictures, words).save_pretrained(folder)
+        (folder / "vocab.txt").unlink()
 
     return make
 
@@ -128,6 +140,15 @@ def clip(folder):
     CLIPImageProcessor(size={"shortest_edge": 24}, crop_size=square(24)).save_pretrained(folder)
 
 
+def clip_whole_processor(folder):
+    """The same with tokenizer.json and processor_config.json alone, as newer versions write it."""
+    clip(folder)
+    pictures = CLIPImageProcessor.from_pretrained(folder)
+    CLIPProcessor(pictures, CLIPTokenizer.from_pretrained(folder)).save_pretrained(folder)
+    for name in ("vocab.json", "merges.txt", "preprocessor_config.json"):
+        (folder / name).unlink()
+
+
 def siglip(folder):
     """SigLIP of the transformers library."""
     options = dict(pad_id=-1, eos_id=1, unk_id=2, bos_id=-1, user_defined_symbols=["."])
@@ -157,8 +178,10 @@ def two_towers(kind):
 CASES = {
     "blip_tied": (blip(True), blip_answer),
     "blip_untied": (blip(False), blip_answer),
+    "blip_processor": (blip(True, whole_processor=True), blip_answer),
     "vit_transformers": (vit, vit_answer),
     "vit_timm": (vit_timm, vit_timm_answer),
     "clip_transformers": (clip, two_towers(CLIPModel)),
+    "clip_processor": (clip_whole_processor, two_towers(CLIPModel)),
     "siglip_transformers": (siglip, two_towers(SiglipModel)),
 }
