@@ -68,6 +68,11 @@ def plan(source: Source) -> Plan:
             f"GPT-2 with activation_function={activation!r} is not supported: it must be one of "
             f"{', '.join(_ACTIVATIONS)}"
         )
+    if not config.get("tie_word_embeddings", True) and "lm_head.weight" in source.tensors:
+        raise UserError(
+            "GPT-2 with a head of its own (tie_word_embeddings is false) is not supported: it must "
+            "write with its embedding"
+        )
     if config.get("scale_attn_by_inverse_layer_idx") or not config.get("scale_attn_weights", True):
         raise UserError("GPT-2 whose attention is scaled by layer, or not at all, is not supported")
     positions = source.shape(f"{prefix}wpe.weight")[0]

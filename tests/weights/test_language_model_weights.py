@@ -94,6 +94,12 @@ def test_what_cannot_be_imported_is_said(tmp_path):
     changed = case | {"config": case["config"] | {"activation_function": "tanh"}}
     with pytest.raises(UserError, match="activation_function='tanh'"):
         gpt2.plan(source(changed, tmp_path))
+    apart = case | {"config": case["config"] | {"tie_word_embeddings": False}}
+    apart["tensors"] = case["tensors"] | {
+        "lm_head.weight": case["tensors"]["transformer.wte.weight"]
+    }
+    with pytest.raises(UserError, match="with a head of its own"):
+        gpt2.plan(source(apart, tmp_path))
     with pytest.raises(NotThisFamily, match="model_type is 'gpt2', not llama or qwen2"):
         llama.plan(source(case, tmp_path))
     with pytest.raises(NotThisFamily, match=r"no tensor 'wte\.weight'"):
