@@ -10,8 +10,8 @@ from capjax.data.tokenizer import train
 from capjax.errors import UserError
 from capjax.evals import guidance, retrieval
 from capjax.models.coca import Model
-from capjax.parallel.mesh import make_mesh
 from capjax.models.init import init
+from capjax.parallel.mesh import make_mesh
 
 DATA = dict(name="capjax.data.scenes", size=13, image_size=32, max_objects=1, captions="short")
 
