@@ -2,10 +2,12 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -75,10 +77,11 @@ def test_evaluate_writes_rows_report_and_captions(runs, tmp_path, monkeypatch, c
 
 
 def test_evaluate_on_a_manifest_and_on_another_split(runs, pictures, tmp_path, monkeypatch):
-    manifest = tmp_path / "set.jsonl"
+    folder = shutil.copytree(pictures, tmp_path / "pictures")
+    manifest = folder / "set.jsonl"
     rows = [
-        {"image": str(p), "captions": ["a red circle", "there is a shape here"]}
-        for p in sorted(pictures.rglob("*.png")) + sorted(pictures.rglob("*.jpg"))
+        {"image": str(p.relative_to(folder)), "captions": ["a red circle", "there is a shape here"]}
+        for p in sorted(folder.rglob("*.png")) + sorted(folder.rglob("*.jpg"))
     ]
     manifest.write_text("\n".join(map(json.dumps, rows)))
     for data, count in ((manifest, 3), ("test", 20)):
@@ -88,11 +91,11 @@ def test_evaluate_on_a_manifest_and_on_another_split(runs, pictures, tmp_path, m
 
 
 def test_evaluate_leaves_out_bad_records_up_to_a_fraction(runs, pictures, tmp_path, monkeypatch):
-    broken = tmp_path / "broken.jpg"
-    broken.write_bytes((pictures / "b.jpg").read_bytes()[:200])
-    good = [{"image": str(p), "captions": ["a red circle"]} for p in pictures.rglob("*.png")]
-    bad = [{"image": str(broken), "captions": ["a blue star"]}, {"image": "absent.png"}]
-    manifest = tmp_path / "set.jsonl"
+    folder = shutil.copytree(pictures, tmp_path / "pictures")
+    (folder / "broken.jpg").write_bytes((pictures / "b.jpg").read_bytes()[:200])
+    good = [{"image": str(p), "captions": ["a red circle"]} for p in folder.rglob("*.png")]
+    bad = [{"image": "broken.jpg", "captions": ["a blue star"]}, {"image": "absent.png"}]
+    manifest = folder / "set.jsonl"
     manifest.write_text("\n".join(map(json.dumps, good + bad)))
     args = ["--checkpoint", runs / "guiding", "--data", manifest, "--guidance", "1"]
     with pytest.raises(UserError, match=r"set\.jsonl"):
@@ -119,6 +122,63 @@ def test_caption_writes_a_line_for_each_picture_and_scale(runs, pictures, tmp_pa
     )
     assert len({line["caption"] for line in lines if line["guidance_scale"] == 0}) == 1
     assert all(line["log_prob"] < 0 for line in lines)
+    fields = ["image", "guidance_scale", "caption", "log_prob", "score", "truncated"]
+    assert all(list(line) == fields for line in lines)
+
+
+def test_caption_prints_where_there_is_no_out(runs, pictures, monkeypatch, capsys):
+    call(monkeypatch, caption, "--checkpoint", runs / "guiding", "--images", pictures / "a.png",
+         "--beams", 2, "--max-length", 4, "--prompt", "there is")  # fmt: skip
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["image"] for line in lines] == [str(pictures / "a.png")]
+    assert json.loads(lines[0])["caption"].startswith("there is")
+
+
+def test_caption_fills_a_folder_from_two_hosts_as_from_one(
+    runs, pictures, tmp_path, monkeypatch, capsys
+):
+    manifest = tmp_path / "set.jsonl"
+    paths = sorted(p for p in pictures.rglob("*") if p.suffix in (".png", ".jpg"))
+    rows = [{"image": str(p.relative_to(pictures)), "caption": "a", "key": f"{p.stem} {n}"}
+            for n in range(3) for p in paths]  # fmt: skip
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    args = ["--checkpoint", runs / "guiding", "--data", manifest, "--data-fields", "limit=7",
+            f"image_root={pictures}", "--part-size", 2, "--samples", 2, "--temperature", 0.8,
+            "--guidance", "1,2"]  # fmt: skip
+    for out, shards in (("one", ["0/1"]), ("two", ["1/2", "0/2"])):
+        for shard in shards:
+            call(monkeypatch, caption, *args, "--out", tmp_path / out, "--shard", shard)
+    one, two = ({p.name: p.read_bytes() for p in (tmp_path / out).iterdir()}
+                for out in ("one", "two"))  # fmt: skip
+    assert one == two
+    assert sorted(one) == [*(f"part-0000{i}.jsonl" for i in range(4)), "settings.json"]
+    lines = [
+        json.loads(x) for name in sorted(one) for x in one[name].splitlines() if "part" in name
+    ]
+    assert [(x["image"], x["guidance_scale"], x["sample"]) for x in lines] == [
+        (row["key"], scale, k) for row in rows[:7] for scale in (1.0, 2.0) for k in (0, 1)
+    ]
+    capsys.readouterr()
+    # Once more, for nothing; then otherwise, which is refused.
+    call(monkeypatch, caption, *args, "--out", tmp_path / "one", "--batch-size", 3)
+    told = capsys.readouterr().err
+    assert "4 parts of 7 pictures, of which 0 could not be used; 4 parts were there" in told
+    with pytest.raises(UserError, match=r"other settings \(temperature: 0.8 there, 0.5 now\)"):
+        call(monkeypatch, caption, *args, "--out", tmp_path / "one", "--temperature", 0.5)
+    with pytest.raises(UserError, match=r"seed: 0 there, 1 now"):
+        call(monkeypatch, caption, *args, "--out", tmp_path / "one", "--seed", 1)
+    assert one == {p.name: p.read_bytes() for p in (tmp_path / "one").iterdir()}
+
+
+def test_caption_chooses_the_best_sample_by_an_encoder(runs, pictures, tmp_path, monkeypatch):
+    out = tmp_path / "captions"
+    call(monkeypatch, caption, "--checkpoint", runs / "guiding", "--images", pictures,
+         "--samples", 3, "--best-of", "clipscore", "--encoder", runs / "contrastive",
+         "--out", out, "--format", "parquet")  # fmt: skip
+    table = pq.read_table(out / "part-00000.parquet").to_pylist()
+    assert len(table) == 3
+    assert all(0 <= row["clipscore"] <= 2.5 for row in table)
+    assert json.loads((out / "settings.json").read_text())["best_of"] == "clipscore"
 
 
 def test_a_broken_picture_is_skipped_up_to_the_fraction(
@@ -126,13 +186,19 @@ def test_a_broken_picture_is_skipped_up_to_the_fraction(
 ):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes((pictures / "b.jpg").read_bytes()[:200])
-    args = ["--checkpoint", runs / "guiding", "--images", pictures, broken, "--out", tmp_path / "o"]
+    args = ["--checkpoint", runs / "guiding", "--images", pictures, broken, "--out"]
+    args.append(tmp_path / "o.jsonl")
     with pytest.raises(UserError, match=r"1 of 4 records could not be used .*broken\.jpg"):
         call(monkeypatch, caption, *args)
     assert not list(tmp_path.glob("o*")), "a run that stops leaves no half of a file"
     call(monkeypatch, caption, *args, "--max-bad-fraction", "0.3")
-    assert len((tmp_path / "o").read_text().splitlines()) == 3
+    assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 3
     assert "broken.jpg" in caplog.text
+    bad = json.loads((tmp_path / "o.bad.jsonl").read_text())
+    assert bad["image"] == str(broken)
+    assert bad["error"].startswith("cannot be decoded")
+    call(monkeypatch, caption, *args[:4], *args[5:])
+    assert not (tmp_path / "o.bad.jsonl").exists(), "of an earlier run"
 
 
 @pytest.mark.parametrize(
@@ -145,6 +211,20 @@ def test_a_broken_picture_is_skipped_up_to_the_fraction(
         (["--images", "nowhere.jpg"], "no picture and no folder"),
         (["--checkpoint", "nowhere"], "nowhere"),
         (["--batch-size", "0"], "--batch-size is 0"),
+        (["--part-size", "0"], "--part-size is 0"),
+        (["--beams", "0"], "num_beams=0"),
+        (["--length-penalty", "2"], "--length-penalty is about beams"),
+        (["--samples", "0"], "samples=0"),
+        (["--top-p", "0.9"], "--top-p is about drawing captions at random: add --samples"),
+        (["--best-of", "likelihood"], "--best-of chooses among samples"),
+        (["--encoder", "nowhere"], "go together"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--shard", "2/2"], "--shard is '2/2'"),
+        (["--shard", "0/2"], "need a folder"),
+        (["--format", "parquet"], "need a folder"),
+        (["--out", "captions.csv"], "ends with .jsonl, or a folder"),
+        (["--data", "captions.jsonl"], "either --images with paths or --data"),
+        (["--prompt", "there is a large red circle " * 9], "leaves no room"),
     ],
 )
 def test_caption_names_what_is_wrong(args, message, runs, pictures, monkeypatch):

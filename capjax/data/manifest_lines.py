@@ -171,13 +171,13 @@ class Lines:
 
     def _locate(self, fields: dict, shards: dict) -> tuple[int, tuple[int, int]]:
         """(number of the shard, (offset, size)); raises `ValueError` where there is no file."""
-        name = _inside(_string(fields, self._field))
+        name = _inside(_string(fields, self._field), self._root)
         folder = self._root or "."
         if "shard" not in fields:
             if not os.path.isfile(os.path.join(self._root, name)):
                 raise ValueError(f"names the {self._noun} {name!r}, which is not in {folder}")
             return _IS_FILE, (0, 0)
-        shard = _inside(_string(fields, "shard"))
+        shard = _inside(_string(fields, "shard"), self._root)
         if shard not in shards:
             path = os.path.join(self._root, shard)
             if not os.path.isfile(path):
@@ -193,11 +193,13 @@ class Lines:
         return number, entries[name]
 
 
-def _inside(name: str) -> str:
+def _inside(name: str, root: str) -> str:
     """The name, if it stays in the folder; a manifest from elsewhere must not open other files."""
-    parts = name.replace("\\", "/").split("/")
-    if os.path.isabs(name) or ".." in parts:
-        raise ValueError(f"names {name!r}, which leaves the folder")
+    whole = os.path.isabs(name) and os.path.normpath(name).startswith(os.path.join(root or ".", ""))
+    if (os.path.isabs(name) and not whole) or ".." in name.replace("\\", "/").split("/"):
+        raise ValueError(
+            f"names {name!r}, which leaves the folder: name one that holds it as the root"
+        )
     return name
 
 
