@@ -88,7 +88,8 @@ def search(
     needs = companion is not None and companion.needs_unconditional
     branches = 2 if np.any(scales != 1.0) or needs else 1
     if unconditional is None:
-        unconditional = jax.tree.map(jnp.zeros_like, context)
+        # One row stands for all: what reads no picture is alike for every picture.
+        unconditional = jax.tree.map(lambda x: jnp.zeros((1, *x.shape[1:]), x.dtype), context)
     steps = min(model.max_length - 1, _limit(options, prompt, model))
     first, prompt, lengths = begin(model, prompt, prompt_length, batch, steps)
     if options.sample and rng is None:
@@ -162,7 +163,8 @@ def _search(how, params, inputs, keys, extra) -> Found:
         return model.apply({"params": params}, *args, method=method)
 
     def rows(with_picture, without):
-        """[B,...] of each branch -> [B K branches,...]."""
+        """[B,...] of each branch, of the second perhaps [1,...] -> [B K branches,...]."""
+        without = jnp.broadcast_to(without, with_picture.shape)
         both = jnp.stack([with_picture, without][:branches], 1)
         spread = jnp.broadcast_to(both[:, None], (batch, per_picture, *both.shape[1:]))
         return spread.reshape(batch * per_picture * branches, *both.shape[2:])
@@ -226,6 +228,8 @@ def _search(how, params, inputs, keys, extra) -> Found:
             companion=told,
         )
 
+    # Each context is read once, whatever the number of captions that begin with it.
+    started = [decoder("start_decoding", x) for x in (context, unconditional)[:branches]]
     shape = (batch, per_picture)
     tokens = jnp.full((*shape, steps + 1), special.pad, jnp.int32)
     loop = Loop(
@@ -235,7 +239,7 @@ def _search(how, params, inputs, keys, extra) -> Found:
         score=beams.first_scores(batch, o) if o.num_beams > 1 else jnp.zeros(shape),
         ended=jnp.zeros(shape, bool),
         token_scores=jnp.zeros((*shape, steps if o.keep_scores else 0, 2)),
-        state=decoder("start_decoding", jax.tree.map(rows, context, unconditional)),
+        state=jax.tree.map(rows, started[0], started[-1]),
         companion=static.start(extra, batch * per_picture, steps) if static is not None else None,
         pool=None,
     )

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from capjax.models.lora import Lora, LowRank
 from capjax.models.rotary import Rotary
@@ -26,6 +27,52 @@ class KeyValue(NamedTuple):
 
     key: jax.Array
     value: jax.Array
+
+
+_HIDDEN = -0.7 * float(np.finfo(np.float32).max)  # a score that never counts, yet is a number
+
+
+class Kept(NamedTuple):
+    """Keys and values that are read again and again, each [B, G, S, K].
+
+    Heads first: what one query reads lies together, so that its products need no copy of the whole
+    cache turned round, which XLA for CPUs makes otherwise in each step.
+    """
+
+    key: jax.Array
+    value: jax.Array
+
+
+def keep(new: KeyValue) -> Kept:
+    """The same keys and values, heads first."""
+    return Kept(*(x.swapaxes(1, 2) for x in new))
+
+
+def attend_kept(
+    query: jax.Array,
+    kept: Kept,
+    mask: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    scale: float | None = None,
+) -> jax.Array:
+    """`attention` over keys and values that are kept: query [B,T,H,K] -> [B,T,H,K].
+
+    The softmax is in float32, as there; `implementation` does not count, for one query at a time
+    leaves a kernel nothing to do.
+    """
+    batch, length, heads, width = query.shape
+    groups = kept.key.shape[1]
+    q = query.swapaxes(1, 2).reshape(batch, groups, heads // groups * length, width)
+    scores = jnp.einsum("bgrk,bgsk->bgrs", q, kept.key, preferred_element_type=jnp.float32)
+    scores = scores.reshape(batch, heads, length, -1) * (width**-0.5 if scale is None else scale)
+    if bias is not None:
+        scores = scores + bias
+    if mask is not None:
+        scores = jnp.where(mask, scores, _HIDDEN)
+    p = jax.nn.softmax(scores).astype(query.dtype)
+    p = p.reshape(batch, groups, heads // groups * length, -1)
+    read = jnp.einsum("bgrs,bgsk->bgrk", p, kept.value)
+    return read.reshape(batch, heads, length, -1).swapaxes(1, 2)
 
 
 def attention(
@@ -119,7 +166,7 @@ class Attention(nn.Module):
     def __call__(
         self,
         x: jax.Array,
-        key_value: KeyValue,
+        key_value: KeyValue | Kept,
         mask: jax.Array | None = None,
         bias: jax.Array | None = None,
         positions: jax.Array | None = None,
@@ -128,6 +175,8 @@ class Attention(nn.Module):
         query = self._layer("query", x)
         if self.rotary:
             query = self.rotary.turn(query, positions)
+        if isinstance(key_value, Kept):
+            return self._layer("out", attend_kept(query, key_value, mask, bias, self.scale))
         attended = attention(
             query, key_value.key, key_value.value, mask, self.implementation, bias, self.scale
         )

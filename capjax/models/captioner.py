@@ -126,7 +126,7 @@ class Model(nn.Module):
 
     def decode_step(self, tokens: jax.Array, position: jax.Array, state):
         """int32 [B] at index `position` -> (next-token logits float32 [B,V], state)."""
-        before = state[0].self_attention.key.shape[1] - (self.max_length - 1)
+        before = state[0].self_attention.key.shape[2] - (self.max_length - 1)
         return self.language_model.step(tokens, position + before, state)
 
     def __call__(self, image: jax.Array, tokens: jax.Array, train: bool = False):

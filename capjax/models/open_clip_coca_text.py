@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from capjax.errors import UserError
-from capjax.models.attention import KeyValue, causal_mask
+from capjax.models.attention import Kept, KeyValue, causal_mask, keep
 from capjax.models.transformer import REMAT_POLICIES, BlockConfig, Stack
 
 NEVER = -1e9  # added to a score that must not count
@@ -99,13 +99,14 @@ class CrossBlock(nn.Module):
 
     def __call__(self, x: jax.Array, context: jax.Array, train: bool = False) -> jax.Array:
         """x [B,T,D], context [B,C,E] -> [B,T,D]."""
-        return self.step(x, self.start(context), train)
+        key_value = self.cross_attention.project(self.norm_context(context))
+        return self.step(x, key_value, train)
 
-    def start(self, context: jax.Array) -> KeyValue:
+    def start(self, context: jax.Array) -> Kept:
         """The context's keys and values."""
-        return self.cross_attention.project(self.norm_context(context))
+        return keep(self.cross_attention.project(self.norm_context(context)))
 
-    def step(self, x: jax.Array, context: KeyValue, train: bool = False) -> jax.Array:
+    def step(self, x: jax.Array, context: KeyValue | Kept, train: bool = False) -> jax.Array:
         """The same as a call, for any number of positions: they do not see each other."""
         x = x + self.drop(self.cross_attention(self.norm_cross(x), context), not train)
         y = self.mlp_out(self.config.activation(self.mlp_in(self.norm_mlp(x))))

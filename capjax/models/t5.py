@@ -152,7 +152,7 @@ class Tower(nn.Module):
         self, x: jax.Array, position: jax.Array, caches: list[BlockCache], context_mask: jax.Array
     ):
         """x [B,N,D] from index `position` on -> ([B,N,D], caches)."""
-        length = caches[0].self_attention.key.shape[1]
+        length = caches[0].self_attention.key.shape[2]
         bias = self.relative_bias(position + jnp.arange(x.shape[1]), jnp.arange(length))
         return self.stack.step(x, position, caches, bias, context_mask)
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from flax.linen.initializers import Initializer
 
 from capjax.errors import UserError
-from capjax.models.attention import Attention, KeyValue
+from capjax.models.attention import Attention, Kept, KeyValue, keep
 from capjax.models.lora import Lora, LowRank
 from capjax.models.rotary import Rotary
 
@@ -117,8 +117,8 @@ class BlockConfig(NamedTuple):
 class BlockCache(NamedTuple):
     """What one block keeps between decoding steps."""
 
-    self_attention: KeyValue  # [B,T,G,K]: filled position by position
-    cross_attention: KeyValue | None  # [B,S,G,K]: projected once
+    self_attention: Kept  # [B,G,T,K]: filled position by position
+    cross_attention: Kept | None  # [B,G,S,K]: projected once
 
 
 class Block(nn.Module):
@@ -174,7 +174,7 @@ class Block(nn.Module):
         cross = self.cross_attention.project(context) if self.cross else None
         return self._rest(x, cross, train, context_mask)
 
-    def _rest(self, x, cross: KeyValue | None, train: bool, context_mask=None) -> jax.Array:
+    def _rest(self, x, cross: KeyValue | Kept | None, train: bool, context_mask=None) -> jax.Array:
         """What follows self-attention: the same for whole captions and for one step."""
         if cross is not None:
             y = self.cross_attention(self._before(self.norm_cross, x), cross, context_mask)
@@ -204,9 +204,9 @@ class Block(nn.Module):
         """An empty cache for `length` positions; the context's keys and values are in it."""
         c = self.config
         shape = (c.kv_heads or c.heads, c.head_width or c.width // c.heads)
-        empty = jnp.zeros((batch, length, *shape), c.dtype)
-        cross = self.cross_attention.project(context) if self.cross else None
-        return BlockCache(KeyValue(empty, empty), cross)
+        empty = jnp.zeros((batch, shape[0], length, shape[1]), c.dtype)
+        cross = keep(self.cross_attention.project(context)) if self.cross else None
+        return BlockCache(Kept(empty, empty), cross)
 
     def step(
         self,
@@ -220,13 +220,13 @@ class Block(nn.Module):
         with them). `bias` [1,H,N,T] as in the call, over all positions of the cache."""
         y = self._before(self.norm_self, x)
         at = position + jnp.arange(x.shape[1])
-        new = self.self_attention.project(y, at)
+        new = keep(self.self_attention.project(y, at))
         kept = jax.tree.map(
-            lambda buffer, rows: jax.lax.dynamic_update_slice_in_dim(buffer, rows, position, 1),
+            lambda buffer, rows: jax.lax.dynamic_update_slice_in_dim(buffer, rows, position, 2),
             cache.self_attention,
             new,
         )
-        seen = jnp.arange(kept.key.shape[1]) <= at[:, None]
+        seen = jnp.arange(kept.key.shape[2]) <= at[:, None]
         y = self.self_attention(y, kept, seen[None, None], bias, at)
         x = self._after(self.norm_self, x, y, train=False)
         x = self._rest(x, cache.cross_attention, False, context_mask)
