@@ -1,0 +1,1 @@
+"""The web page to try a captioner: `python -m capjax.demo --checkpoint DIR`."""
