@@ -9,7 +9,11 @@ from capjax.runs import open_run
 from capjax.train import train
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.py"))
+CONFIGS = sorted(
+    str(path.relative_to(ROOT))
+    for path in (ROOT / "configs").rglob("*.py")
+    if path.parent.name != "curate"  # pipelines, which are not trained
+)
 REAL = "flickr8k"
 
 

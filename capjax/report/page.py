@@ -34,7 +34,7 @@ _EXPLANATION = (
     "specificity (recall, CLIP-S) is to be weighed against agreement with the references (CIDEr)."
 )
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --paper: #fff; --faint: #667085; --line: #dfe3e8;
   --card: #f6f7f9; --mark: #ffe08a; --flag: #b42318; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --paper: #15171a; --faint: #98a2b3;
@@ -90,7 +90,7 @@ def write(
         "<!doctype html>",
         f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<style>{_STYLE}</style></head><body>",
+        f"<style>{STYLE}</style></head><body>",
         f"<h1>{title}</h1><p>{_EXPLANATION}</p>",
         _table(results["rows"]),
         notes,
