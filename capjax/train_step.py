@@ -73,7 +73,10 @@ def abstract_state(
 def first_params(task: Any, abstract: State, seed: int) -> Any:
     """The task's own first parameters, laid out like those of `abstract`."""
     shardings = jax.tree.map(lambda s: s.sharding, abstract["params"])
-    return jax.jit(_init(task), out_shardings=shardings)(rng_for(seed, "init"))
+    # It runs once, and without this XLA for CPUs spends as long on it as on the step itself.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    init = jax.jit(_init(task), out_shardings=shardings, compiler_options=options)
+    return init(rng_for(seed, "init"))
 
 
 def init_state(

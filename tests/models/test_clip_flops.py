@@ -91,5 +91,5 @@ def test_published_sizes_are_as_others_count_them(variant, image, text):
 
 
 def test_a_resnet_is_refused():
-    with pytest.raises(UserError, match="RN50 .*choose a ViT"):
+    with pytest.raises(UserError, match=r"RN50 .*choose a ViT"):
         forward_flops(clip.published("RN50"))
