@@ -13,6 +13,7 @@ import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 COMPILE_CACHE = REPOSITORY / ".cache" / "jax"
+COMPILED_QUICKLY = {"models", "parallel", "tasks", "weights", "test_configs.py", "test_parts.py"}
 
 jax.config.update("jax_compilation_cache_dir", str(COMPILE_CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
@@ -25,3 +26,13 @@ def shared() -> pathlib.Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no shared data at {folder}: set CAPJAX_SHARED to the folder that holds data/")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compile_effort(request):
+    """Less of it where programs run once or twice and do not wait for XLA's best efforts."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    quickly = not COMPILED_QUICKLY.isdisjoint(request.path.relative_to(REPOSITORY).parts)
+    jax.config.update("jax_disable_most_optimizations", quickly or before)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

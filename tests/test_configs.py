@@ -2,7 +2,6 @@
 
 import pathlib
 
-import jax
 import pytest
 
 from capjax import config as configs
@@ -21,15 +20,6 @@ REAL = "flickr8k"
 @pytest.fixture(autouse=True)
 def _at_root(monkeypatch):
     monkeypatch.chdir(ROOT)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compiled_quickly():
-    """A few steps of each config take less time than XLA's best efforts to make them fast."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.mark.parametrize("path", CONFIGS)
