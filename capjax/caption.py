@@ -12,13 +12,15 @@ the draw, or with --best-of clipscore "clipscore". Without --out the rows go to 
 
 --out NAME.jsonl is one file, which appears when all is done. Any other --out is a folder of parts
 that appear one by one: a job that was stopped goes on with the same command where it was, and hosts
-that are given the same command with --shard 0/8, 1/8, ... share the work. Pictures that cannot be
+that are given the same command with --shard 0/8, 1/8, ... share the work, as the processes of one
+job (SLURM, a TPU pod, --process-id) do by themselves. Pictures that cannot be
 used are listed with the reason in bad-*.jsonl there, or in NAME.bad.jsonl beside the one file.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -66,6 +68,8 @@ def options_of(args: argparse.Namespace):
             raise UserError(f"{flag} is about drawing captions at random: add --samples 1 or more")
     if args.length_penalty is not None and args.beams == 1:
         raise UserError("--length-penalty is about beams: add --beams 2 or more")
+    if args.must_contain and args.beams == 1:
+        raise UserError("--must-contain is searched for with beams: add --beams 5 or more")
     if args.best_of and (args.samples or 0) < 2:
         raise UserError("--best-of chooses among samples: add --samples 2 or more")
     if (args.encoder is not None) != (args.best_of == "clipscore"):
@@ -84,6 +88,7 @@ def options_of(args: argparse.Namespace):
         max_length=args.max_length,
         no_repeat_ngram=args.no_repeat_ngram,
         repetition_penalty=args.repetition_penalty,
+        cache_dtype=args.cache_dtype,
         **{name: value for name, value in given.items() if value is not None},
     )
 
@@ -93,10 +98,15 @@ def main() -> None:
 
     args = parser(__doc__).parse_args()
 
+    import jax
+
+    from capjax.decode import words
     from capjax.decode.bulk import Job, on_all_devices
     from capjax.decode.bulk_request import Request
     from capjax.decode.captioner import Captioner
     from capjax.decode.guidance import warn_if_untrained
+    from capjax.models import int8
+    from capjax.parallel import processes
     from capjax.runs import open_run
 
     for name in ("batch_size", "threads", "part_size"):
@@ -105,17 +115,35 @@ def main() -> None:
             raise UserError(f"{flag} is {getattr(args, name)}: give at least 1")
     if not 0 <= args.seed < 2**32:
         raise UserError(f"--seed is {args.seed}: give a number from 0 to {2**32 - 1}")
-    scales, options, shard = parse_scales(args.guidance), options_of(args), parse_shard(args.shard)
+    scales, options = parse_scales(args.guidance), options_of(args)
+    processes.start(args)
+    shard = parse_shard(args.shard or f"{jax.process_index()}/{jax.process_count()}")
     to_folder = _is_folder(args.out)
     if not to_folder and (shard.count > 1 or args.format != "jsonl"):
-        raise UserError("--shard and --format parquet need a folder: give --out DIR")
+        raise UserError(
+            "--shard, several processes and --format parquet need a folder: give --out DIR"
+        )
     source, source_text = _source(args)
     run = open_run(args.checkpoint)
     warn_if_untrained(run.config, scales)
+    if args.ban:
+        options = dataclasses.replace(options, banned=words.banned(run.tokenizer, args.ban))
+    if args.weights == "int8":
+        # In place of the run's own, whose memory is to be had again.
+        model, params = int8.quantise(run.model, run.params)
+        run = dataclasses.replace(run, model=model, params=params)
     captioner = Captioner(run.model, on_all_devices(run.params), run.tokenizer)
     encoder = open_run(args.encoder) if args.encoder else None
     scorer = _scorer(encoder, args.batch_size) if encoder else None
-    request = Request(scales, options, args.prompt, args.seed, args.best_of == "likelihood", scorer)
+    request = Request(
+        scales,
+        options,
+        args.prompt,
+        args.seed,
+        args.best_of == "likelihood",
+        scorer,
+        tuple(tuple(phrase.split("|")) for phrase in args.must_contain),
+    )
     job = Job(
         captioner,
         source,

@@ -28,7 +28,6 @@ import importlib
 import importlib.util
 import inspect
 import json
-import math
 import re
 import traceback
 from collections.abc import Iterable, Mapping
@@ -39,8 +38,6 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from capjax.errors import UserError
-
-LONG_CAPTIONS = ("skip", "truncate")
 
 
 def base() -> ConfigDict:
@@ -89,19 +86,50 @@ def base() -> ConfigDict:
         {
             "name": "adamw",
             "learning_rate": 1e-3,
-            "schedule": ConfigDict({"name": "cosine", "warmup_steps": 0, "end_fraction": 0.0}),
+            "schedule": ConfigDict(
+                {
+                    "name": "cosine",
+                    "warmup_steps": 0,
+                    "end_fraction": 0.0,  # of the learning rate, at the last step
+                    "cooldown_steps": 0,  # of constant, rsqrt and step: the last ones, down to it
+                    "timescale": 10_000,  # of rsqrt: steps
+                    "boundaries": (),  # of step: where the rate is multiplied by factor
+                    "factor": 0.1,
+                }
+            ),
             "weight_decay": 1e-4,
             "b1": 0.9,
             "b2": 0.999,
             "epsilon": 1e-8,
             "clip_norm": 1.0,  # global norm of the gradient; 0: no clipping
-            "frozen": (),  # regular expressions: parameters whose path one is found in stay
+            # By regular expressions on paths of parameters: see capjax.parameter_groups.
+            "frozen": (),  # those whose path one is found in stay as they are
+            "learning_rates": (),  # (regex, factor of learning_rate)
+            "weight_decays": (),  # (regex, factor of weight_decay)
+            "layer_decay": 1.0,  # of the learning rate, for each block up to a tower's end
         }
     )
-    config.mesh = ConfigDict({"data": -1, "fsdp": 1})  # devices; -1: all that are left
-    config.sharding = ((".*", "fsdp"),)
-    config.checkpoint = ConfigDict({"every": 1000, "keep": 2})
+    # Devices along each axis; -1: all that are left. See parallel.mesh.
+    config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
+    # (regex, rule) pairs and names of sets of them: see parallel.sharding.
+    config.sharding = ("tensor",)
+    config.checkpoint = ConfigDict(
+        {
+            "every": 1000,
+            "keep": 2,  # the last ones
+            "keep_best": 0,  # and besides them, the best by a metric of the log
+            "best_metric": "",  # e.g. "evals/retrieval/recall_at_1"
+            "lower_is_better": False,
+        }
+    )
     config.evals = ConfigDict()
+    # What watches over a run: see capjax.watchdog, spikes, tracing and loggers.
+    config.watchdog = ConfigDict({"seconds": 0.0, "exit": False})  # without a step; 0: none
+    config.spikes = ConfigDict(
+        {"window": 0, "deviations": 10.0, "action": "log"}  # losses; 0: none
+    )
+    config.profile = ConfigDict({"first_step": 10, "steps": 0})  # to trace; 0: none
+    config.loggers = ConfigDict({"tensorboard": False, "wandb_project": ""})
 
     config.lock()
     for section in (
@@ -152,41 +180,6 @@ def as_config(value: Any) -> ConfigDict:
     with config.unlocked():
         _tuples(config)
     return config.lock()
-
-
-def validate(config: ConfigDict) -> None:
-    """Raises UserError for a field of the fixed sections whose value cannot work."""
-    fields = base()
-    for name in fields:
-        if name not in config:
-            raise UserError(f"the config lacks the field {name!r}: start it from config.base()")
-    for name in ("steps", "batch_size", "accumulate_steps", "log_every"):
-        if config[name] < 1:
-            raise UserError(f"config.{name} must be at least 1, not {config[name]}")
-    if config.batch_size % config.accumulate_steps:
-        raise UserError(
-            f"config.accumulate_steps={config.accumulate_steps} does not divide "
-            f"config.batch_size={config.batch_size}"
-        )
-    if not 0 <= config.ema_decay < 1:
-        raise UserError(f"config.ema_decay must be in [0, 1), not {config.ema_decay}")
-    if not 0 <= config.data.max_bad_fraction < 1:
-        raise UserError(
-            f"config.data.max_bad_fraction must be in [0, 1), not {config.data.max_bad_fraction}"
-        )
-    if config.data.long_captions not in LONG_CAPTIONS:
-        raise UserError(
-            f"config.data.long_captions must be one of {', '.join(LONG_CAPTIONS)}, "
-            f"not {config.data.long_captions!r}"
-        )
-    if config.seed < 0:
-        raise UserError(f"config.seed must be 0 or more, not {config.seed}")
-    for name, low in (("checkpoint.every", 0), ("checkpoint.keep", 1), ("data.image_size", 1)):
-        section, field = name.split(".")
-        if config[section][field] < low:
-            raise UserError(f"config.{name} must be at least {low}, not {config[section][field]}")
-    if not math.isfinite(config.optimizer.learning_rate) or config.optimizer.learning_rate < 0:
-        raise UserError("config.optimizer.learning_rate must be a finite number, 0 or more")
 
 
 def instantiate(
@@ -242,7 +235,7 @@ def from_json(text: str) -> ConfigDict:
 
 def differences(old: ConfigDict, new: ConfigDict, ignore: Iterable[str] = ()) -> list[str]:
     """Fields whose values differ, as `field: old -> new`; `ignore` holds patterns (`mesh.*`)."""
-    flat_old, flat_new = _flatten(json.loads(to_json(old))), _flatten(json.loads(to_json(new)))
+    flat_old, flat_new = flatten(json.loads(to_json(old))), flatten(json.loads(to_json(new)))
     ignored = tuple(ignore)
     lines = []
     for name in sorted(flat_old.keys() | flat_new.keys()):
@@ -254,7 +247,8 @@ def differences(old: ConfigDict, new: ConfigDict, ignore: Iterable[str] = ()) ->
     return lines
 
 
-def _call_get_config(path: Path, arg: str) -> Any:
+def load_script(path: Path) -> Any:
+    """The module of a config file, for whatever it offers beside `get_config`."""
     if not path.is_file():
         raise UserError(f"config file {str(path)!r} does not exist")
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
@@ -265,6 +259,11 @@ def _call_get_config(path: Path, arg: str) -> Any:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         raise UserError(f"config file {str(path)!r}, line {error.lineno}: {error.msg}") from error
+    return module
+
+
+def _call_get_config(path: Path, arg: str) -> Any:
+    module = load_script(path)
     get_config = getattr(module, "get_config", None)
     if get_config is None:
         raise UserError(f"config file {str(path)!r} does not define get_config(arg)")
@@ -288,7 +287,7 @@ def _reason(error: Exception) -> str:
     message = str(error.args[0]) if error.args else str(error)
     unknown = re.search(r'Key "([^"]+)" does not exist', message)
     if unknown:
-        names = {name for field in _flatten(base().to_dict()) for name in field.split(".")}
+        names = {name for field in flatten(base().to_dict()) for name in field.split(".")}
         return f"there is no field {unknown[1]!r}{_did_you_mean(unknown[1], names)}"
     return _one_line(message)
 
@@ -395,11 +394,12 @@ def _tuples(config: ConfigDict) -> None:
             config[name] = convert(value)
 
 
-def _flatten(value: dict, prefix: str = "") -> dict[str, Any]:
+def flatten(value: dict, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, by the names from the top: {"optimizer.b1": 0.9}."""
     flat = {}
     for name, item in value.items():
         if isinstance(item, dict):
-            flat.update(_flatten(item, f"{prefix}{name}."))
+            flat.update(flatten(item, f"{prefix}{name}."))
         else:
             flat[prefix + name] = copy.deepcopy(item)
     return flat

@@ -14,11 +14,13 @@ captions.jsonl, pareto.png and report.html. --json FILE holds the numbers alone.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 from capjax.errors import UserError, exit_cleanly
+from capjax.parallel import process_flags
 from capjax.whole_file import whole_file
 
 
@@ -169,10 +171,15 @@ def main() -> None:
     )
     parser.add_argument("--out", help="a folder for results.json and the report")
     parser.add_argument("--json", help="a file for the numbers alone")
+    process_flags.add(parser)
     args = parser.parse_args()
+
+    import jax
 
     from capjax.caption import parse_scales
     from capjax.decode.guidance import warn_if_untrained
+    from capjax.parallel import processes
+    from capjax.parallel.rows import on_devices
     from capjax.report import table
     from capjax.runs import open_run
 
@@ -180,10 +187,15 @@ def main() -> None:
         args.guidance = parse_scales(args.guidance)
         # Sorted, because the report draws its curve in this order.
         args.guidance = tuple(sorted(args.guidance))
+    processes.start(args)
     run = open_run(args.checkpoint)
+    if jax.process_count() > 1:
+        run = dataclasses.replace(run, params=on_devices(run.params))
     if args.guidance:
         warn_if_untrained(run.config, args.guidance)
     results, sweep = evaluate(run, evaluator_sections(run.config, args))
+    if not processes.is_first():
+        return  # process 0 has the same numbers and writes them
     if sweep is not None:
         print(table.text(results["rows"]))
     for name, value in results["metrics"].items():

@@ -6,11 +6,12 @@ training and one for each evaluator. Values that are not finite are written as n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,33 @@ from typing import Any
 from capjax.errors import UserError
 from capjax.whole_file import whole_file
 
+# What depends on the machine and its clock rather than on the config and its seed.
+MEASURED = frozenset(
+    {
+        "step_seconds",
+        "input_wait_seconds",
+        "examples_per_second",
+        "tokens_per_second",
+        "model_flops_per_second",
+        "program_flops_per_second",
+        "mfu",
+        "hfu",
+        "device_bytes",
+        "device_peak_bytes",
+    }
+)
+
 _LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 
 class MetricsLog:
-    """Appends to a JSONL file; lines beyond `step`, left by a run that was killed, are dropped."""
+    """Appends to a JSONL file; lines beyond `step`, left by a run that was killed, are dropped.
 
-    def __init__(self, path: Path | str, step: int = 0):
-        self.path = Path(path)
+    `also` takes the same lines: objects with `write(step, values)` and `close()`.
+    """
+
+    def __init__(self, path: Path | str, step: int = 0, also: Sequence[Any] = ()):
+        self.path, self._also = Path(path), also
         kept = [line for line in read_metrics(self.path) if line["step"] <= step]
         # Replaced in one go: a second kill in between loses nothing either.
         with whole_file(self.path) as file:
@@ -38,11 +58,35 @@ class MetricsLog:
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """One line, flushed at once: whoever watches the file sees it."""
         line = {"step": step} | {name: _plain(value) for name, value in values.items()}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise UserError(
+                f"cannot write {str(self.path)!r} at step {step}: {error.strerror}; the "
+                "checkpoints are intact; make room and start the run again"
+            ) from error
+        for other in self._also:
+            other.write(step, values)
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # it has been told by `write`
+            self._file.close()
+        for other in self._also:
+            other.close()
+
+
+@dataclass(frozen=True)
+class Unwritten:
+    """Stands for the log at `path` in a process other than the one that writes it."""
+
+    path: Path
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Process 0 has the same values and writes them."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 def read_metrics(path: Path | str) -> list[dict[str, Any]]:
@@ -108,29 +152,36 @@ class Clock:
 
     batch_size: int
     steps: int = 0
+    tokens: int = 0
     waited: float = 0.0
     excluded: float = 0.0
     began: float | None = None
 
-    def step_done(self) -> None:
-        """One more step; the first one starts the clock."""
+    def step_done(self, tokens: int = 0) -> None:
+        """One more step, of so many tokens; the first one starts the clock."""
         if self.began is None:
             self.began, self.waited, self.excluded = time.monotonic(), 0.0, 0.0
         else:
             self.steps += 1
+            self.tokens += tokens
 
     def read(self) -> dict[str, float]:
-        """Seconds a step, of them waiting for input, and examples/s; starts a new interval."""
+        """Seconds a step, of them waiting for input, examples/s and, where there are, tokens/s.
+
+        Starts a new interval.
+        """
         if self.began is None or not self.steps:
             return {}
         now = time.monotonic()
         seconds = max(now - self.began - self.excluded, 1e-9)
-        steps, waited = self.steps, self.waited
-        self.began, self.steps, self.waited, self.excluded = now, 0, 0.0, 0.0
+        steps, tokens, waited = self.steps, self.tokens, self.waited
+        self.began, self.steps, self.tokens = now, 0, 0
+        self.waited = self.excluded = 0.0
         return {
             "step_seconds": seconds / steps,
             "input_wait_seconds": waited / steps,
             "examples_per_second": steps * self.batch_size / seconds,
+            **({"tokens_per_second": tokens / seconds} if tokens else {}),
         }
 
     def waiting(self) -> _Timed:

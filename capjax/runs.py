@@ -4,6 +4,7 @@
     tokenizer.model   the bytes from which the tokenizer is made again
     metrics.jsonl     see `capjax.logs`
     checkpoints/      see `capjax.checkpoint`
+    lock              see `capjax.workdir_lock`
 
 `prepare` sets one up (or checks that it belongs to the same run), `open_run` reads one.
 Raises `UserError` for a directory that is no run, a run without a checkpoint, or files that do
@@ -25,9 +26,11 @@ from ml_collections import ConfigDict
 from capjax import config as config_lib
 from capjax import special_tokens
 from capjax.checkpoint import Checkpoints, replicated
+from capjax.data.loader import Examples, TrainLoader
 from capjax.data.token_rows import TokenRows, read_model
 from capjax.errors import UserError
 from capjax.models.init import init
+from capjax.parallel import processes
 from capjax.train_step import rng_for
 from capjax.whole_file import whole_file
 
@@ -44,6 +47,10 @@ RESUMABLE = (
     "log_every",
     "checkpoint.*",
     "evals.*.every",
+    "watchdog.*",
+    "spikes.*",  # turned on, as a rule, because of a spike
+    "profile.*",
+    "loggers.*",
     "data.num_threads",
     "mesh.*",
     "sharding",
@@ -73,7 +80,7 @@ def open_run(directory: Path | str, step: int | None = None, use_ema: bool = Tru
     model = make_model(config, tokenizer)
     shapes = jax.eval_shape(initializer(config, model), rng_for(0, "init"))
     # On one device: what applies the model decides how it is spread.
-    first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     params, step = load_params(directory, replicated(shapes, first), tokenizer, step, use_ema)
     return Run(config, tokenizer, model, params, step, directory)
 
@@ -181,6 +188,20 @@ def prepare(directory: Path, config: ConfigDict, source: Any, started: bool) -> 
     return open_tokenizer(directory, config)
 
 
+def prepare_together(directory: Path, config: ConfigDict, source: Any, started: bool) -> TokenRows:
+    """`prepare` by process 0, whose tokenizer the other processes then read."""
+    what = f"to prepare {str(directory)!r}"
+    tokenizer = processes.first(what, lambda: prepare(directory, config, source, started))
+    if processes.is_first():
+        return tokenizer
+    if not (directory / CONFIG).is_file():
+        raise UserError(
+            f"process {jax.process_index()} does not see {str(directory / CONFIG)!r}, which "
+            "process 0 has written: choose a --workdir on storage that all hosts share"
+        )
+    return open_tokenizer(directory, config)
+
+
 def make_model(config: ConfigDict, tokenizer: TokenRows | None) -> Any:
     """The model of the config, for this tokenizer's vocabulary."""
     sizes = {"image_size": config.data.image_size}
@@ -223,6 +244,32 @@ def check_prefixes(model: Any, source: Any) -> None:
 def make_task(config: ConfigDict, model: Any) -> Any:
     """The task of the config on this model."""
     return config_lib.instantiate(config.task, "Task", where="config.task", model=model)
+
+
+def make_loader(
+    config: ConfigDict, source: Any, tokenizer: TokenRows, share: tuple[int, int] = (0, 1)
+) -> TrainLoader:
+    """The training batches; `share` (i, n) is the part of each that this process reads."""
+    data = config.data
+    examples = Examples(
+        source,
+        tokenizer,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        image_size=data.image_size,
+        resize=data.resize,
+        crop_scale=data.crop_scale,
+        flip=data.flip,
+        flip_sided=data.flip_sided,
+        captions=data.captions.to_dict(),
+        rand_augment=data.rand_augment.to_dict(),
+        truncate=data.long_captions == "truncate",
+        process_index=share[0],
+        process_count=share[1],
+    )
+    return TrainLoader(
+        examples, num_threads=data.num_threads, max_bad_fraction=data.max_bad_fraction
+    )
 
 
 def _check_same(directory: Path, config: ConfigDict) -> None:

@@ -4,9 +4,10 @@
       --metrics bleu,meteor,rouge_l,cider,diversity --json scores.json
 
 References are COCO annotations, candidates COCO results; both may be a JSON mapping from image id
-to captions or JSON lines, such as capjax.caption writes. Captions are tokenised as coco-caption
-does, without Java, and values equal those of coco-caption; BLEU, METEOR, ROUGE-L and CIDEr are
-printed times 100.
+to captions or JSON lines, such as capjax.caption writes; candidates also its folder of parts, and
+several samples of a picture, which --pick says what to do with. Captions are tokenised as
+coco-caption does, without Java, and values equal those of coco-caption; BLEU, METEOR, ROUGE-L and
+CIDEr are printed times 100.
 
 metrics:
   bleu rouge_l cider cider_plain   from captions alone; cider is coco-caption's (CIDEr-D)
@@ -172,8 +173,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     add(
         "--pick",
-        choices=["max", "min", "mean"],
-        help="of the values of an image's candidates, where the files give several an image",
+        choices=["first", "mean", "max", "min"],
+        help="where the files give several candidates an image: the first ones' values, the mean "
+        "over candidates, or each image's best (the oracle, best of n) or worst",
     )
     add(
         "--document-frequencies",

@@ -25,6 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from capjax.errors import UserError
 from capjax.models import batch_norm
+from capjax.parallel.activations import pinned
 from capjax.parallel.mesh import BATCH_AXES, batch_sharding
 from capjax.parallel.sharding import Rules, state_shardings
 
@@ -123,9 +124,10 @@ def make_step(
 
     def step(state: State, batch: dict[str, jax.Array]) -> tuple[State, dict[str, jax.Array]]:
         step_rng = jax.random.fold_in(rng, state["step"])
-        loss, metrics, grads = loss_and_grads(
-            task, state["params"], batch, step_rng, accumulate_steps
-        )
+        with pinned(abstract["params"]):
+            loss, metrics, grads = loss_and_grads(
+                task, state["params"], batch, step_rng, accumulate_steps
+            )
         statistics = metrics.pop(batch_norm.COLLECTION, {})
         updates, opt_state = tx.update(grads, state["opt_state"], state["params"])
         params = batch_norm.merge(optax.apply_updates(state["params"], updates), statistics)

@@ -2,10 +2,12 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,7 @@ from capjax import runs
 from capjax.checkpoint import Checkpoints, replicated
 from capjax.errors import UserError
 from capjax.parallel.mesh import make_mesh
+from capjax.retention import Policy
 from capjax.train import train
 
 ONE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -50,7 +53,7 @@ def test_what_was_saved_comes_back(tmp_path, ema):
 
 
 def test_the_last_ones_are_kept(tmp_path):
-    with Checkpoints(filled(tmp_path / "c", (1, 2, 3, 5)), keep=2) as checkpoints:
+    with Checkpoints(filled(tmp_path / "c", (1, 2, 3, 5))) as checkpoints:
         assert checkpoints.steps == [3, 5]
         assert checkpoints.latest == 5
 
@@ -113,7 +116,7 @@ FULL_DISK = """
     import resource, signal, sys
     sys.path[:0] = [{root!r}, {tests!r}]
     from test_checkpoint import Checkpoints, UserError, state_at
-    with Checkpoints({directory!r}, keep=1, writer=True) as checkpoints:
+    with Checkpoints({directory!r}, writer=True) as checkpoints:
         checkpoints.save(1, state_at(1), {{'x': 1}})
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
@@ -221,3 +224,108 @@ def test_open_run_refuses_another_tokenizer(run_directory):
     finally:
         path.write_bytes(before)
     assert other.vocab_size == size
+
+
+def test_saving_goes_on_while_the_state_is_donated(tmp_path):
+    """Steps that reuse the state's buffers follow at once; what is saved is what was handed in."""
+    mesh = make_mesh({"data": 2, "fsdp": 4})
+    split = NamedSharding(mesh, PartitionSpec("fsdp"))
+    state = {
+        "step": jnp.int32(0),
+        "params": {"kernel": jax.device_put(jnp.zeros((512, 1024)), split)},
+        "opt_state": {"mu": jnp.zeros((256, 256))},
+    }
+    step = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
+    with Checkpoints(tmp_path / "c", 10, writer=True) as checkpoints:
+        for number in range(1, 6):
+            state = step(state)
+            checkpoints.save_async(number, state, {"data": number})
+            # What is being saved may be held a little longer; the state after it is not.
+            after = state = step(state)
+            for _ in range(2):
+                state = step(state)
+            assert after["params"]["kernel"].is_deleted()
+            state = jax.tree.map(lambda x, n=number: jnp.full_like(x, n), state)
+        checkpoints.wait()
+        for number in range(1, 6):
+            restored, host = checkpoints.restore(replicated(state, ONE), number)
+            assert host == {"data": number}
+            for leaf in jax.tree.leaves(restored):
+                np.testing.assert_array_equal(leaf, np.full_like(leaf, number))
+
+
+def test_the_best_are_kept_beside_the_last(tmp_path):
+    policy = Policy(last=1, best=1)
+    values = {}
+    with Checkpoints(tmp_path / "c", policy, writer=True) as checkpoints:
+        for step, value in ((1, 0.2), (2, 0.9), (3, 0.5), (4, None)):
+            if value is not None:
+                values[step] = value
+            checkpoints.save_async(step, state_at(step), {"x": 1}, values)
+            assert len(checkpoints.steps) <= 3
+        checkpoints.wait()
+        assert checkpoints.steps == [2, 4]
+    assert sorted(os.listdir(tmp_path / "c")) == ["2", "4"]
+
+
+def test_what_a_kill_left_half_deleted_is_not_seen_and_goes(tmp_path):
+    directory = filled(tmp_path / "c")
+    (directory / "2").rename(directory / "2.deleted")
+    shutil.rmtree(directory / "2.deleted" / "params")
+    with Checkpoints(directory) as checkpoints:
+        assert checkpoints.steps == [3]
+    with Checkpoints(directory, 1, writer=True) as checkpoints:
+        assert checkpoints.steps == [3]
+    assert os.listdir(directory) == ["3"]
+
+
+def test_a_failed_save_is_told_at_the_next_look(tmp_path, monkeypatch):
+    with Checkpoints(filled(tmp_path / "c"), 2, writer=True) as checkpoints:
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "rename", full)
+        monkeypatch.setattr(os, "replace", full)
+        checkpoints.save_async(4, state_at(4), {"x": 1})
+
+        def look_until_told():
+            while True:
+                checkpoints.check()
+                time.sleep(0.01)
+
+        with pytest.raises(UserError, match=r"cannot save step 4 .*the one of step 3 is intact"):
+            look_until_told()
+        monkeypatch.undo()
+        assert sorted(os.listdir(tmp_path / "c")) == ["2", "3"]
+        checkpoints.save(4, state_at(4), {"x": 1})
+        assert checkpoints.steps == [3, 4]
+
+
+def test_a_damaged_checkpoint_names_the_one_before(tmp_path):
+    filled(tmp_path / "c")
+    shutil.rmtree(tmp_path / "c" / "3" / "params")
+    with (
+        Checkpoints(tmp_path / "c") as checkpoints,
+        pytest.raises(UserError, match=r"c/3' is damaged: remove it to go on from step 2"),
+    ):
+        checkpoints.restore(replicated(state_at(0), ONE), 3)
+
+
+def test_eight_devices_of_fsdp_become_two_of_data(tmp_path):
+    """A run goes on with another mesh: the numbers are those of one that was never stopped."""
+
+    def to(steps, workdir, **mesh):
+        config = toy.get_config(f"steps={steps}")
+        config.ema_decay = 0.5
+        config.optimizer.schedule.name = "constant"  # not stretched by the number of steps
+        config.optimizer.epsilon = 1e-3  # the sign of a gradient of nearly zero must not decide
+        config.mesh = mesh
+        return train(config, workdir)
+
+    undisturbed = to(6, tmp_path / "one", data=1, fsdp=1)
+    to(4, tmp_path / "moved", data=1, fsdp=8)
+    moved = to(6, tmp_path / "moved", data=2, fsdp=1)
+    assert moved.step == 6
+    for name in ("loss", "grad_norm", "param_norm"):
+        assert moved.metrics[name] == pytest.approx(undisturbed.metrics[name], rel=1e-5), name

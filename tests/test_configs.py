@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from capjax import config as configs
+from capjax.config_checks import validate
 from capjax.runs import open_run
 from capjax.train import train
 
@@ -39,7 +40,7 @@ def test_runlocal(path, tmp_path, request):
 def test_full_size_config_loads(path):
     """The defaults of a config are those of its documented command."""
     config = configs.load(path)
-    configs.validate(config)
+    validate(config)
     assert config.steps >= 100
 
 

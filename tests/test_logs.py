@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -100,3 +101,14 @@ def test_the_clock_leaves_out_compilation_and_pauses(monkeypatch):
         "examples_per_second": 8.0,
     }
     assert clock.read() == {}
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_is_named(tmp_path):
+    log = MetricsLog(tmp_path / "m.jsonl")
+    log._file = open("/dev/full", "a")  # noqa: SIM115
+    with pytest.raises(
+        UserError, match=r"m.jsonl' at step 3: No space left .* start the run again"
+    ):
+        log.write(3, {"loss": 1.0})
+    log.close()

@@ -116,6 +116,61 @@ def test_each_guidance_scale_of_a_file_is_a_system(files, monkeypatch):
     assert "intervals" not in out["systems"]["captions@1"]
 
 
+SAMPLES = {1: ["a dog", "a dog runs on grass"], 2: ["a cat sleeps", "a man"], 3: ["men", "bikes"]}
+
+
+def rows_of(samples, numbers=(0, 1)):
+    return [
+        {"image": str(image), "guidance_scale": 1.0, "caption": captions[k], "sample": k}
+        for image, captions in samples.items()
+        for k in numbers
+    ]
+
+
+def test_samples_of_a_picture_are_its_candidates(files, monkeypatch):
+    """As capjax.caption --samples writes them: in lines, here in another order, and in parts."""
+    rows = rows_of(SAMPLES, (1, 0))
+    (files / "drawn.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    folder = files / "parts"
+    folder.mkdir()
+    (folder / "settings.json").write_text('{"records": 3, "part_size": 2, "format": "jsonl"}')
+    (folder / "part-00000.jsonl").write_text("\n".join(map(json.dumps, rows[:4])))
+
+    def scores(name, *more):
+        run(monkeypatch, "--candidates", name, *more, "--json", "out.json", "--per-image",
+            "--resamples", "0")  # fmt: skip
+        return json.loads((files / "out.json").read_text())
+
+    with pytest.raises(UserError, match="images have 2 candidates: say with pick"):
+        scores("drawn.jsonl")
+    with pytest.raises(UserError, match="has 1 of its 2 parts"):
+        scores("parts", "--pick", "first")
+    (folder / "part-00001.jsonl").write_text("\n".join(map(json.dumps, rows[4:])))
+    columns = []
+    for k in (0, 1):
+        one = files / f"sample{k}.json"
+        one.write_text(json.dumps({i: captions[k] for i, captions in SAMPLES.items()}))
+        columns.append(scores(one.name))
+    assert (
+        scores("drawn.jsonl", "--pick", "first") == columns[0] == scores("parts", "--pick", "first")
+    )
+    for pick, of in (("mean", lambda x: sum(x) / 2), ("max", max), ("min", min)):
+        found = scores("drawn.jsonl", "--pick", pick)
+        for image in SAMPLES:
+            each = [column["per_image"][str(image)]["cider"] for column in columns]
+            assert found["per_image"][str(image)][f"cider_{pick}"] == pytest.approx(of(each))
+    mean = scores("drawn.jsonl", "--pick", "mean")["metrics"]
+    for name, value in mean.items():
+        each = [column["metrics"][name.removesuffix("_mean")] for column in columns]
+        assert value == pytest.approx(sum(each) / 2), name
+    varied = scores("drawn.jsonl", "--metrics", "diversity,self_bleu")["metrics"]
+    assert varied["unique_captions"] == 1.0
+    assert varied["div_1"] == pytest.approx((5 / 7 + 4 / 5 + 2 / 2) / 3)
+    (files / "twice.jsonl").write_text("\n".join(map(json.dumps, [*rows, rows[0]])))
+    with pytest.raises(UserError, match="'1, sample 1'"):
+        scores("twice.jsonl", "--pick", "max")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -5,10 +5,12 @@ end go to the pool, scored by log p / length ** length_penalty; of those that do
 go on. A picture is done when the best that is under way cannot, or by a guess will not, get into
 its pool (`early_stopping`), which is the transformers library's rule. With groups, each has K / G
 beams and a pool of its own, and a token that an earlier group has just chosen costs it a penalty
-(diverse beam search, Vijayakumar et al. 2018, arXiv 1610.02424).
+(diverse beam search, Vijayakumar et al. 2018, arXiv 1610.02424). Where captions must contain
+phrases, those that go on are chosen by `banks`, and none ends that lacks one; to the pool go then
+those among the first K of the captions that need no more.
 
-Letters: B pictures, K beams, G groups, W = K / G beams of a group, N = 2 W continuations, T
-positions, H = T + 1, V vocabulary.
+Letters: B pictures, K beams, G groups, W = K / G beams of a group, N continuations (2 W, and more
+with phrases), T positions, H = T + 1, V vocabulary.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from capjax.decode import banks
+from capjax.decode.banks import LOW
 from capjax.decode.options import Options
+from capjax.decode.phrases import Phrases
 from capjax.special_tokens import SpecialTokens
-
-LOW = -1e9  # below every score, and finite
 
 
 class Pool(NamedTuple):
@@ -59,11 +62,21 @@ def empty_pool(tokens: jax.Array, token_scores: jax.Array, o: Options) -> Pool:
     return Pool(tokens, low, zero, token_scores, no, no, jnp.ones((shape[0], o.groups), bool))
 
 
-def step(loop, scores, log_p, forced, lengths, special: SpecialTokens, o: Options):
+def step(
+    loop,
+    scores: jax.Array,
+    log_p: jax.Array,
+    forced: tuple[jax.Array, jax.Array],
+    lengths: jax.Array,
+    phrases: Phrases | None,
+    special: SpecialTokens,
+    o: Options,
+):
     """(what the loop carries of the captions after one token, which beam each comes from [B,K]).
 
     scores [B,K,V] of the next token, log_p [B,K,branches,V] of both branches; forced: (bool [B],
-    int32 [B]) where a prompt says what comes next; lengths [B] of prompts.
+    int32 [B]) where a prompt says what comes next; lengths [B] of prompts; phrases: what captions
+    must contain.
     """
     width, size = o.num_beams // o.groups, scores.shape[-1]
     written, room = loop.position + 1 - lengths, loop.tokens.shape[2] - 1 - lengths  # [B]
@@ -74,13 +87,21 @@ def step(loop, scores, log_p, forced, lengths, special: SpecialTokens, o: Option
         now = Beams(
             *(x[:, mine] for x in (loop.tokens, loop.score, loop.log_prob, loop.token_scores))
         )
-        total = now.score[..., None] + scores[:, mine] - o.diversity_penalty * chosen[:, None]
-        best, place = jax.lax.top_k(total.reshape(len(total), -1), 2 * width)
-        origin, token = place // size, (place % size).astype(jnp.int32)
+        worth = scores[:, mine] - o.diversity_penalty * chosen[:, None]
+        if phrases is None:
+            total = now.score[..., None] + worth
+            best, place = jax.lax.top_k(total.reshape(len(total), -1), 2 * width)
+            origin, token = place // size, (place % size).astype(jnp.int32)
+        else:
+            # What is read first is a word where there is no BOS.
+            first = 0 if special.bos is None else 1
+            best, origin, token, needed = banks.continuations(
+                phrases, now.tokens, loop.position, first, special.eos, now.score, worth
+            )
         # A prompt goes on with every beam as it is.
         is_forced, asked = forced[0][:, None], forced[1][:, None]
-        same = jnp.arange(2 * width)
-        kept = jnp.where(same < width, jnp.pad(now.score, ((0, 0), (0, width))), LOW)
+        same = jnp.arange(best.shape[1])
+        kept = jnp.pad(now.score, ((0, 0), (0, len(same) - width)), constant_values=LOW)
         origin = jnp.where(is_forced, same % width, origin)
         token = jnp.where(is_forced, asked, token)
         best = jnp.where(is_forced, kept, best)
@@ -88,9 +109,16 @@ def step(loop, scores, log_p, forced, lengths, special: SpecialTokens, o: Option
         ends = (token == special.eos) & ~is_forced
         last = (loop.position + 1 >= loop.tokens.shape[2] - 1) & ~is_forced
         pool = Pool(*(x[:, mine] for x in loop.pool[:-1]), loop.pool.open[:, group : group + 1])
-        pool = _finish(pool, more, ends, ends | last, written, o)
         on = jnp.where(ends | last, LOW, best)
-        score, at = jax.lax.top_k(on, width)
+        if phrases is None:
+            among = same < width
+            at = jax.lax.top_k(on, width)[1]
+        else:
+            needed = jnp.where(is_forced, 0, needed)
+            among = (needed == 0) & (best > LOW / 2) & (banks.rank(best, needed) < width)
+            at = banks.share(on, needed, width)
+        score = take(on, at)
+        pool = _finish(pool, more, ends, (ends | last) & among, written, o)
         going = jax.tree.map(lambda x, at=at: take(x, at), more)._replace(score=score)
         # As long as the prompt lasts nothing is decided.
         pool = pool._replace(open=pool.open & (_open(pool, score, written, room, o) | is_forced))
@@ -153,9 +181,9 @@ def _continued(now: Beams, position, origin, token, best, log_p, o: Options) -> 
 
 
 def _finish(pool: Pool, more: Beams, ends, done, length, o: Options) -> Pool:
-    """The pool of one group with those of the best W continuations that are done."""
+    """The pool of one group with those of the continuations that are done."""
     width = pool.score.shape[1]
-    among = done & (jnp.arange(done.shape[1]) < width) & pool.open
+    among = done & pool.open
     if o.early_stopping is True:
         among = among & ~pool.full.all(1, keepdims=True)
     length = jnp.maximum(length, 1)[:, None].astype(jnp.float32)
@@ -187,6 +215,6 @@ def _open(pool: Pool, score, written, room, o: Options) -> jax.Array:
         pool = pool._replace(score=jnp.where(pool.full.all(1, keepdims=True), jnp.inf, pool.score))
     best_length = room if o.early_stopping == "never" and o.length_penalty > 0 else written
     length = jnp.maximum(best_length, 1)[:, None].astype(jnp.float32)
-    best = score[:, :1] / length**o.length_penalty
+    best = score.max(1, keepdims=True) / length**o.length_penalty
     worst = jnp.where(pool.full, pool.score.min(1, keepdims=True), LOW)
     return jnp.any(best > worst, 1, keepdims=True)

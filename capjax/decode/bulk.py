@@ -22,7 +22,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from capjax.data.skips import SkipBudget
@@ -30,7 +29,7 @@ from capjax.decode.bulk_parts import Parts
 from capjax.decode.bulk_pictures import Batch, Size, batches
 from capjax.decode.bulk_request import Request
 from capjax.decode.captioner import Caption, Captioner, best_of, likelihood
-from capjax.parallel.mesh import make_mesh
+from capjax.parallel.rows import on_devices
 
 Row = dict[str, Any]
 
@@ -61,15 +60,12 @@ def picture_keys(seed: int, keys: Sequence[str]) -> jax.Array:
 
 def on_all_devices(params: Any) -> Any:
     """Parameters repeated on every device of this process, so that rows are split over them."""
-    mesh = make_mesh({"data": -1})
-    if mesh.size == 1:
-        return params
-    return jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+    return on_devices(params, jax.local_devices())
 
 
 def whole_batch(batch_size: int, pictures: int) -> int:
     """The size of batches: no more than there are pictures, and a multiple of the devices."""
-    devices = jax.device_count()
+    devices = jax.local_device_count()
     return math.ceil(min(batch_size, max(pictures, 1)) / devices) * devices
 
 
@@ -152,7 +148,14 @@ def _begin(captioner: Captioner, request: Request, batch: Batch) -> Callable[[],
     keys = picture_keys(request.seed, filled) if request.options.sample else None
     context = captioner.encode(batch.images[0]).context
     written = [
-        captioner.start(context, scale, request.options, rng=keys, prompt=request.prompt)
+        captioner.start(
+            context,
+            scale,
+            request.options,
+            rng=keys,
+            prompt=request.prompt,
+            must_contain=request.must_contain,
+        )
         for scale in request.scales
     ]
     return lambda: _rows(request, batch, [captions() for captions in written])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from capjax.parallel import process_flags
+
 
 def parser(description: str) -> argparse.ArgumentParser:
     """All of it; what does not go together is found out later, in sentences."""
@@ -17,7 +19,8 @@ def parser(description: str) -> argparse.ArgumentParser:
     _add_captions(parser.add_argument_group("what captions"))
     _add_random(parser.add_argument_group("captions drawn at random"))
     _add_output(parser.add_argument_group("output"))
-    _add_work(parser.add_argument_group("how it is done (captions do not depend on it)"))
+    _add_work(parser.add_argument_group("how it is done"))
+    process_flags.add(parser)
     return parser
 
 
@@ -59,6 +62,22 @@ def _add_captions(group) -> None:
         default="",
         metavar="TEXT",
         help='what every caption begins with, such as "a photo of"',
+    )
+    group.add_argument(
+        "--must-contain",
+        nargs="+",
+        default=[],
+        metavar="PHRASE",
+        help='what every caption must contain, such as "red" "sofa|couch" (one of the two); '
+        "with or without a capital; needs --beams, best twice as many as the phrases have tokens",
+    )
+    group.add_argument(
+        "--ban",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="words and phrases that no caption may contain, nor words that begin with the same "
+        "tokens",
     )
     group.add_argument(
         "--beams",
@@ -157,9 +176,9 @@ def _add_output(group) -> None:
     )
     group.add_argument(
         "--shard",
-        default="0/1",
         metavar="I/N",
-        help="this host is number I of N that share the folder, counted from 0 (default: 0/1)",
+        help="this host is number I of N that share the folder, counted from 0 (default: the "
+        "number of this process and how many there are)",
     )
 
 
@@ -170,6 +189,19 @@ def _add_work(group) -> None:
         default=16,
         metavar="N",
         help="pictures at a time, on all devices together (default: 16)",
+    )
+    group.add_argument(
+        "--weights",
+        choices=("float32", "int8"),
+        default="float32",
+        help="int8: a quarter of the memory for the parameters; captions may differ in a few words "
+        "(default: float32)",
+    )
+    group.add_argument(
+        "--cache-dtype",
+        choices=("float32", "bfloat16"),
+        help="of the keys and values that decoding keeps; bfloat16: half the memory, and captions "
+        "may differ in a few words (default: as the model computes)",
     )
     group.add_argument(
         "--threads",

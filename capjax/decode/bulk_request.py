@@ -46,7 +46,8 @@ class Request:
     """What is to be written about each picture.
 
     scorer: the best of each picture's samples by it gets a row; likeliest: that whose log p(caption
-    | picture) is highest; with neither, every sample gets one.
+    | picture) is highest; with neither, every sample gets one. must_contain: phrases that beams
+    must write, each of one or more alternatives.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -55,6 +56,7 @@ class Request:
     seed: int = 0
     likeliest: bool = False
     scorer: ClipScorer | None = None
+    must_contain: tuple[tuple[str, ...], ...] = ()
 
     @property
     def columns(self) -> dict[str, type]:

@@ -38,6 +38,10 @@ def settings_of(
         "seed": request.seed if request.options.sample else 0,  # else it changes nothing
         **dataclasses.asdict(request.options),
     }
+    if any(leaf.dtype == np.int8 for leaf in named_leaves(run.params).values()):
+        settings["weights_dtype"] = "int8"
+    if request.must_contain:
+        settings["must_contain"] = [list(phrase) for phrase in request.must_contain]
     if request.likeliest or request.scorer:
         settings["best_of"] = request.scorer.name if request.scorer else "likelihood"
     if encoder is not None:

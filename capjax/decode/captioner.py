@@ -3,6 +3,7 @@
     context = captioner.encode(pictures).context       once for all that is written about them
     captioner.write(context, 2.0)                      one caption of each picture
     captioner.write_all(context, 2.0, Options(sample=True, samples=5), rng=key)     five of each
+    captioner.write(context, 2.0, Options(num_beams=8), must_contain=["red", ("sofa", "couch")])
     best_of(captions, scorer)                          the best of each picture's by any measure
 
 Letters: B pictures, S side in pixels, C context tokens, E embedding width, K captions of a
@@ -21,12 +22,14 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from capjax.decode import phrases, words
 from capjax.decode.companion import Companion
 from capjax.decode.options import Options
 from capjax.decode.search import Found, search
+from capjax.decode.words import Phrase
 from capjax.errors import UserError
 from capjax.models.coca import ImageFeatures
-from capjax.parallel.rows import put_rows
+from capjax.parallel.rows import get_rows, put_rows
 
 
 class TokenScore(NamedTuple):
@@ -101,12 +104,15 @@ class Captioner:
         rng: jax.Array | None = None,
         prompt: str | Sequence[str] = "",
         companion: Companion | None = None,
+        must_contain: Sequence[Phrase] | Sequence[Sequence[Phrase]] = (),
     ) -> Callable[[], list[list[Caption]]]:
         """Begins to write on the device; the function that it gives waits for the captions [B][K].
 
         context: [B,C,E] of `encode`; guidance_scale: one number, or one a picture; rng: a key or
         keys [B], for sampling; prompt: what captions begin with, one text or one for each picture;
-        companion: another model that has a say.
+        companion: another model that has a say; must_contain: phrases that beams must write, each a
+        text or a tuple of alternatives, with or without a capital: the same for all pictures, or a
+        list of phrases for each.
 
         Raises UserError for what `search` refuses, and a companion with another vocabulary.
         """
@@ -124,6 +130,7 @@ class Captioner:
             prompt=rows,
             prompt_length=lengths,
             companion=companion,
+            phrases=self._phrases(must_contain, batch),
         )
         # As in `search`: without guidance the other branch is not run, and its scores are zeros.
         blind = companion is not None and companion.needs_unconditional
@@ -161,8 +168,40 @@ class Captioner:
             row[: len(own)] = own
         return rows, np.array([len(own) for own in ids])
 
+    @functools.cached_property
+    def _joins(self) -> np.ndarray:
+        return words.joining(self.tokenizer)
+
+    def _phrases(self, must_contain: Sequence[Any], batch: int) -> phrases.Phrases | None:
+        each = list(must_contain)
+        if not any(isinstance(own, list) for own in each):
+            each = [each] * batch
+        elif not all(isinstance(own, list) for own in each) or len(each) != batch:
+            raise UserError(
+                f"must_contain has {len(each)} entries, some of them lists, for {batch} pictures: "
+                "give phrases for all, or a list of phrases for each; alternatives are a tuple"
+            )
+        if not any(each):
+            return None
+        wanted = [[self._spellings(phrase) for phrase in own] for own in each]
+        size = self.model.vocab_size
+        joins = np.zeros(size, bool)
+        joins[: len(self._joins)] = self._joins[:size]
+        return phrases.make(wanted, size, self.tokenizer.special_tokens, joins)
+
+    def _spellings(self, phrase: Phrase) -> list[tuple[int, ...]]:
+        unknown = self.tokenizer.special_tokens.never_written
+        ways = words.spellings(self.tokenizer, phrase)
+        known = [way for way in ways if not set(way) & set(unknown)]
+        if not known:
+            raise UserError(
+                f"the tokenizer does not know the phrase {phrase!r}, which captions must contain: "
+                "choose other words"
+            )
+        return known
+
     def _captions(self, found: Found, prompt: np.ndarray | None, guided: bool):
-        found = jax.device_get(found)
+        found = get_rows(found)
         special = self.tokenizer.special_tokens
         # Where there is no BOS the prompt's first token took its place, and does not come back.
         lost = prompt is not None and special.bos is None

@@ -25,13 +25,15 @@ from capjax import special_tokens
 from capjax.decode.guidance import guide_by_language_model
 from capjax.decode.scores import NEVER, contrast
 from capjax.errors import UserError
+from capjax.models.attention import kept_as
 
 KINDS = ("language", "contrastive")
 
 
 @dataclasses.dataclass(frozen=True)
 class Companion:
-    """model: offers `start_decoding(context)` and `decode_step`, for rows longer than the prompt.
+    """model: offers `start_decoding(context)` and `decode_step`, for rows longer than the prompt;
+    with `read_tokens`, as this project's models have it, the prompt is read in one pass.
 
     context: what it reads of each picture, a tree of arrays [B,...]; None for a language model.
     prompt: int32 [Q], or [B,Q] with one for each picture; None: it reads BOS.
@@ -97,25 +99,25 @@ class Compiled(NamedTuple):
     prompt: int  # Q; 0: BOS alone
     end_token: int | None
 
-    def start(self, arrays: Any, rows: int, steps: int) -> Told:
-        """Caches that hold all of the prompt but its last token, which the first step reads."""
+    def start(
+        self, arrays: Any, each: int, steps: int, written: jax.Array, cache_dtype: str | None
+    ) -> Told:
+        """Caches [B K,...] that hold the prompt and what captions begin with, `written` [B,P], but
+        for the last of these tokens, which the first step reads; `each` is K."""
         params, context, prompt = arrays
-        each = rows // len(prompt)
         length = prompt.shape[1]
         if length + steps > self.model.max_length:
             raise UserError(
                 f"a prompt of {length} tokens and captions of {steps} exceed the other model's "
                 f"max_length={self.model.max_length}: shorten the prompt"
             )
-        prompt = jnp.repeat(prompt, each, 0)
-        context = jax.tree.map(lambda x: jnp.repeat(x, each, 0), context)
         state = self.model.apply({"params": params}, context, method="start_decoding")
-
-        def read(position, state):
-            tokens = jax.lax.dynamic_index_in_dim(prompt, position, 1, keepdims=False)
-            return self._step(params, tokens, position, state)[1]
-
-        return Told(jax.lax.fori_loop(0, length - 1, read, state))
+        state = self._read(
+            params,
+            jnp.concatenate([prompt, written], 1)[:, :-1],
+            kept_as(cache_dtype, state),
+        )
+        return Told(jax.tree.map(lambda x: jnp.repeat(x, each, 0), state))
 
     def combine(self, arrays, told: Told, last, position, logits, scores):
         """(scores [B,K,V], what is carried on) from the captioner's logits [B,K,branches,V].
@@ -142,6 +144,22 @@ class Compiled(NamedTuple):
             guide_by_language_model(found, conditional, blind, self.alpha, self.beta),
             Told(state),
         )
+
+    def _read(self, params, tokens: jax.Array, state):
+        """The caches behind tokens [B,N]."""
+        if not tokens.shape[1]:
+            return state
+        if getattr(self.model, "read_tokens", None):
+            position = jnp.int32(0)
+            return self.model.apply(
+                {"params": params}, tokens, position, state, method="read_tokens"
+            )[1]
+
+        def read(position, state):
+            token = jax.lax.dynamic_index_in_dim(tokens, position, 1, keepdims=False)
+            return self._step(params, token, position, state)[1]
+
+        return jax.lax.fori_loop(0, tokens.shape[1], read, state)
 
     def _step(self, params, tokens, position, state):
         return self.model.apply({"params": params}, tokens, position, state, method="decode_step")

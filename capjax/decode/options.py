@@ -13,6 +13,8 @@ import math
 
 from capjax.errors import UserError
 
+CACHE_DTYPES = ("float32", "bfloat16", "float16")
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -41,6 +43,7 @@ class Options:
     banned: tuple[tuple[int, ...], ...] = ()  # words, each as its tokens
     guidance_schedule: tuple[float, ...] = ()  # see `schedule_of`
     keep_scores: bool = False  # log-probabilities of each token, of both branches
+    cache_dtype: str | None = None  # of keys and values, as "bfloat16"; None: the model's own
 
     def __post_init__(self):
         object.__setattr__(self, "banned", tuple(tuple(map(int, word)) for word in self.banned))
@@ -76,6 +79,9 @@ class Options:
             raise UserError(f"max_length={self.max_length} must be at least 1")
         if any(not word for word in self.banned):
             raise UserError("a banned word has no tokens")
+        if self.cache_dtype not in (None, *CACHE_DTYPES):
+            known = ", ".join(CACHE_DTYPES)
+            raise UserError(f"cache_dtype={self.cache_dtype!r} must be None, or one of {known}")
 
     @property
     def per_picture(self) -> int:

@@ -9,6 +9,7 @@ branches (guiding, arXiv 2307.16686, section 3.1). A step is:
         -> greedy or drawn: each caption by itself    -> beams: the best K of a picture together
 
 Keys and values of the picture are projected once and never move: the beams of a picture share them.
+Prompts are read before the first step, as far as all of a batch have one (`prompts`).
 
 Letters: B pictures, K captions of each, R = B K, T positions, H = T + 1, V vocabulary, P tokens of
 a prompt, C context tokens, E their width.
@@ -25,12 +26,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from capjax import special_tokens
-from capjax.decode import beams
+from capjax.decode import beams, prompts
 from capjax.decode.companion import Companion
 from capjax.decode.guidance import check_scale, guide
 from capjax.decode.options import Options
+from capjax.decode.phrases import Phrases, check_banned, check_room
 from capjax.decode.scores import NEVER, flatten, forbid
 from capjax.errors import UserError
+from capjax.models.attention import kept_as
 
 
 class Found(NamedTuple):
@@ -69,6 +72,7 @@ def search(
     prompt: np.ndarray | None = None,
     prompt_length: np.ndarray | None = None,
     companion: Companion | None = None,
+    phrases: Phrases | None = None,
 ) -> Found:
     """Captions of contexts, an array [B,C,E] or a tree of arrays that begin with B.
 
@@ -77,10 +81,13 @@ def search(
     rng: for sampling, a key or keys [B]; a picture's captions depend on its own key alone.
     prompt: int32 [B,P] that captions begin with, after BOS; of row b the first prompt_length[b]. In
       a vocabulary without BOS its first token is read in BOS's place, and does not come back.
+    phrases: what captions must contain, for beams (`phrases.make`); as many beams as they have
+      tokens, and some, let each be written where it fits best.
     With options.keep_scores, token_scores hold log p of each token written, by the conditional and
     by the unconditional branch (0 where that is skipped).
 
-    Raises UserError for a scale or a prompt that cannot be, and for sampling without a key.
+    Raises UserError for a scale or a prompt that cannot be, for sampling without a key, and for
+    phrases that do not fit or are banned.
     """
     options = options or Options()
     batch = len(jax.tree.leaves(context)[0])
@@ -91,7 +98,9 @@ def search(
         # One row stands for all: what reads no picture is alike for every picture.
         unconditional = jax.tree.map(lambda x: jnp.zeros((1, *x.shape[1:]), x.dtype), context)
     steps = min(model.max_length - 1, _limit(options, prompt, model))
-    first, prompt, lengths = begin(model, prompt, prompt_length, batch, steps)
+    first, prompt, lengths = prompts.begin(model, prompt, prompt_length, batch, steps)
+    if phrases is not None:
+        _check_phrases(phrases, first, prompt, lengths, steps, model, options)
     if options.sample and rng is None:
         raise UserError("sampling needs a key: give rng=jax.random.key(0), or one a picture")
     keys = None
@@ -103,7 +112,7 @@ def search(
     how = (model, options, branches, steps, companion.static if companion else None)
     extra = companion.arrays(batch) if companion else None
     inputs = (context, unconditional, jnp.asarray(scales), weights, first, prompt, lengths)
-    return _search(how, params, inputs, keys, extra)
+    return _search(how, params, inputs, keys, extra, phrases)
 
 
 def schedule_of(weights: tuple[float, ...], steps: int) -> jax.Array:
@@ -115,31 +124,29 @@ def schedule_of(weights: tuple[float, ...], steps: int) -> jax.Array:
     return jnp.asarray(given + given[-1:] * (steps - len(given)), jnp.float32)
 
 
-def begin(
-    model: nn.Module,
-    prompt: np.ndarray | None,
-    prompt_length: np.ndarray | None,
-    batch: int,
+def _check_phrases(
+    phrases: Phrases,
+    first: np.ndarray,
+    prompt: np.ndarray,
+    lengths: np.ndarray,
     steps: int,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(tokens that are read first [B], those that must follow [B,P], how many of these [B])."""
-    special = special_tokens.of(model)
-    prompt = np.zeros((batch, 0), np.int32) if prompt is None else np.asarray(prompt, np.int32)
-    lengths = (
-        np.full(batch, prompt.shape[1]) if prompt_length is None else np.asarray(prompt_length)
-    )
-    if special.bos is None and prompt.shape[1]:
-        first, prompt, lengths = prompt[:, 0], prompt[:, 1:], lengths - 1
-    else:
-        first = np.full(batch, special.start, np.int32)
-    if np.any(lengths < 0) or np.any(lengths > prompt.shape[1]):
-        raise UserError(f"prompt_length must lie between 0 and the prompt's {prompt.shape[1]}")
-    if prompt.shape[1] >= steps:
+    model: nn.Module,
+    options: Options,
+) -> None:
+    if options.num_beams == 1:
         raise UserError(
-            f"a prompt of {prompt.shape[1]} tokens leaves no room in max_length="
-            f"{model.max_length}: shorten it, or raise tokenizer.max_length"
+            "captions that must contain phrases are searched for with beams: give num_beams of 2 "
+            "or more"
         )
-    return jnp.asarray(first), jnp.asarray(prompt), jnp.asarray(lengths, jnp.int32)
+    if len(phrases.tokens) != len(prompt):
+        raise UserError(
+            f"there are phrases for {len(phrases.tokens)} captions of {len(prompt)}: give some, or "
+            "none, for each"
+        )
+    check_banned(phrases, options.banned)
+    if special_tokens.of(model).bos is None:
+        prompt, lengths, steps = np.column_stack([first, prompt]), lengths + 1, steps + 1
+    check_room(phrases, prompt, lengths, steps)
 
 
 def _limit(options: Options, prompt: np.ndarray | None, model: nn.Module) -> int:
@@ -150,7 +157,7 @@ def _limit(options: Options, prompt: np.ndarray | None, model: nn.Module) -> int
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _search(how, params, inputs, keys, extra) -> Found:
+def _search(how, params, inputs, keys, extra, phrases) -> Found:
     model, o, branches, steps, static = how
     context, unconditional, scales, weights, first, prompt, lengths = inputs
     batch, per_picture = len(first), o.per_picture
@@ -162,12 +169,16 @@ def _search(how, params, inputs, keys, extra) -> Found:
     def decoder(method, *args):
         return model.apply({"params": params}, *args, method=method)
 
-    def rows(with_picture, without):
-        """[B,...] of each branch, of the second perhaps [1,...] -> [B K branches,...]."""
+    def both(with_picture, without):
+        """[B,...] of each branch, of the second perhaps [1,...] -> [B branches,...]."""
         without = jnp.broadcast_to(without, with_picture.shape)
-        both = jnp.stack([with_picture, without][:branches], 1)
-        spread = jnp.broadcast_to(both[:, None], (batch, per_picture, *both.shape[1:]))
-        return spread.reshape(batch * per_picture * branches, *both.shape[2:])
+        return jnp.stack([with_picture, without][:branches], 1).reshape(-1, *without.shape[1:])
+
+    def spread(x):
+        """[B branches,...] -> [B K branches,...]."""
+        of_picture = x.reshape(batch, 1, branches, *x.shape[1:])
+        wide = jnp.broadcast_to(of_picture, (batch, per_picture, *of_picture.shape[2:]))
+        return wide.reshape(-1, *x.shape[1:])
 
     def logits_of(loop: Loop):
         """Of both branches [B,K,branches,V], and the caches behind them."""
@@ -197,9 +208,11 @@ def _search(how, params, inputs, keys, extra) -> Found:
             special.eos,
             o,
         ).reshape(scores.shape)
-        forced = _forced(prompt, lengths, loop.position)
+        forced = prompts.forced(prompt, lengths, loop.position)
         if o.num_beams > 1:
-            more, pool, origins = beams.step(loop, scores, log_p, forced, lengths, special, o)
+            more, pool, origins = beams.step(
+                loop, scores, log_p, forced, lengths, phrases, special, o
+            )
             return loop._replace(
                 position=loop.position + 1,
                 pool=pool,
@@ -230,21 +243,30 @@ def _search(how, params, inputs, keys, extra) -> Found:
 
     # Each context is read once, whatever the number of captions that begin with it.
     started = [decoder("start_decoding", x) for x in (context, unconditional)[:branches]]
-    shape = (batch, per_picture)
-    tokens = jnp.full((*shape, steps + 1), special.pad, jnp.int32)
+    state = kept_as(o.cache_dtype, jax.tree.map(both, started[0], started[-1]))
+    begun = prompts.Begun(jnp.int32(0), state, jnp.zeros((batch, 0, branches)))
+    if prompts.in_one_pass(prompt, model, *([static.model] if static else [])):
+        begun = prompts.read(decoder, state, first, prompt, lengths)
+    shape, size = (batch, per_picture), begun.log_p.shape[1]
+    empty = jnp.full((*shape, steps + 1), special.pad, jnp.int32)
+    tokens = empty.at[:, :, 0].set(first[:, None])
+    read = jnp.where(jnp.arange(size) < begun.position, prompt[:, :size], special.pad)
+    no_scores = jnp.zeros((*shape, steps if o.keep_scores else 0, 2))
     loop = Loop(
-        position=jnp.int32(0),
-        tokens=tokens.at[:, :, 0].set(first[:, None]),
-        log_prob=jnp.zeros(shape),
+        position=begun.position,
+        tokens=tokens.at[:, :, 1 : size + 1].set(read[:, None]),
+        log_prob=jnp.broadcast_to(begun.log_p[:, None, :, 0].sum(-1), shape),
         score=beams.first_scores(batch, o) if o.num_beams > 1 else jnp.zeros(shape),
         ended=jnp.zeros(shape, bool),
-        token_scores=jnp.zeros((*shape, steps if o.keep_scores else 0, 2)),
-        state=jax.tree.map(rows, started[0], started[-1]),
-        companion=static.start(extra, batch * per_picture, steps) if static is not None else None,
-        pool=None,
+        token_scores=no_scores.at[:, :, :size, :branches].set(begun.log_p[:, None])
+        if o.keep_scores
+        else no_scores,
+        state=jax.tree.map(spread, begun.state),
+        companion=static.start(extra, per_picture, steps, prompt[:, :size], o.cache_dtype)
+        if static is not None
+        else None,
+        pool=beams.empty_pool(empty, no_scores, o) if o.num_beams > 1 else None,
     )
-    if o.num_beams > 1:
-        loop = loop._replace(pool=beams.empty_pool(tokens, loop.token_scores, o))
 
     def goes_on(loop: Loop) -> jax.Array:
         more = loop.pool.open if o.num_beams > 1 else ~loop.ended
@@ -271,11 +293,3 @@ def _each(scores: jax.Array, keys: jax.Array | None, loop: Loop, o: Options):
         return jnp.take_along_axis(log_p, choice[..., None], -1)[..., 0]
 
     return choice.astype(jnp.int32), score
-
-
-def _forced(prompt: jax.Array, lengths: jax.Array, position: jax.Array):
-    """(is the next token the prompt's [B], which one [B])."""
-    if not prompt.shape[1]:
-        return jnp.zeros(len(lengths), bool), jnp.zeros(len(lengths), jnp.int32)
-    at = jnp.minimum(position, prompt.shape[1] - 1)
-    return position < lengths, jax.lax.dynamic_index_in_dim(prompt, at, 1, keepdims=False)

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from capjax.parallel.rows import put_rows
+from capjax.parallel.rows import get_rows, put_rows
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -57,5 +57,5 @@ class Encoder:
             filled = np.zeros((self.batch_size, *rows.shape[1:]), rows.dtype)
             filled[: len(part)] = part
             embedded = _embed(self.model, method, self.params, put_rows(filled, self.params))
-            embeddings.append(np.asarray(embedded)[: len(part)])
+            embeddings.append(get_rows(embedded)[: len(part)])
         return np.concatenate(embeddings) if embeddings else np.zeros((0, 0), np.float32)

@@ -31,6 +31,7 @@ from capjax.metrics.bootstrap import mean_interval
 from capjax.metrics.clipscore import clip_score, harmonic_mean, ref_only_clip_score
 from capjax.metrics.lengths import lengths
 from capjax.metrics.retrieval import ranks, recall_from_ranks
+from capjax.parallel.rows import get_rows
 
 RECALLS = (1, 5, 10)
 INTERVALS = ("cider", "clipscore", "recall_at_1", "own_clipscore", "own_recall_at_1")
@@ -111,7 +112,7 @@ class Evaluator:
             side = self.model.image_size
             images = stack_images(records, self.batch_size, side, self.resize)
             features = captioner.encode(images)
-            own_images.append(np.asarray(features.embedding)[: len(records)])
+            own_images.append(get_rows(features.embedding)[: len(records)])
             if self.encoder:
                 encoder, resize = self.encoder
                 sized = stack_images(records, len(records), encoder.model.image_size, resize)

@@ -9,8 +9,9 @@
 In place of `image_id` a line may have `key`, `id` or `image`, as the project's own files do. Ids
 are compared as text: 1 and "1" are one image. A reference file may give an image's captions in
 several places; a candidate file gives each image once, with one caption or a list of candidates.
-Candidates of several guidance scales in one file (capjax.caption) are one system a scale.
-Files may be compressed (.gz).
+What capjax.caption writes may give several captions of an image in lines of their own, which are
+numbered then, {..., "sample": 0}; captions of several guidance scales are one system a scale; and
+its folder of parts is read as a file. Files may be compressed (.gz).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from capjax.errors import UserError
+from capjax.metrics.caption_folders import read_rows
 from capjax.metrics.references import listed
 
 Captions = dict[str, list[str]]  # image id -> captions
@@ -39,7 +41,7 @@ def read_references(path: str | Path) -> Captions:
     """
     content = _parse(path)
     if not _is_coco_annotations(content):
-        return _group(path, _entries(path, content))
+        return _group(path, [entry[:2] for entry in _entries(path, content)])
     annotations = content["annotations"]
     if not isinstance(annotations, list):
         raise UserError(f"{path}: 'annotations' is no list: give COCO's caption annotations")
@@ -50,7 +52,7 @@ def read_references(path: str | Path) -> Captions:
         raise UserError(f"{path}: 'images' is no list of objects with an id")
     image_ids = [_as_id(path, image["id"]) for image in images]
     _require_unique(path, "image", image_ids)
-    found = _group(path, _entries(path, annotations))
+    found = _group(path, [entry[:2] for entry in _entries(path, annotations)])
     bare = [image_id for image_id in image_ids if image_id not in found]
     if bare:
         raise UserError(
@@ -64,21 +66,25 @@ def read_candidates(path: str | Path) -> dict[str, Captions]:
     """{system: {image id: its candidates}}; one system "", or one a guidance scale ("@1.5").
 
     Raises:
-      UserError: as `read_references`, or an image that stands twice.
+      UserError: as `read_references`, an image that stands twice, or a folder that is not
+        finished.
     """
-    content = _parse(path)
+    content = list(read_rows(Path(path))) if Path(path).is_dir() else _parse(path)
     if _is_coco_annotations(content):
         content = content["annotations"]
     entries = list(_entries(path, content))
     if not entries:
         raise UserError(f"{path} has no captions: give at least one")
-    systems: dict[str, list[tuple[str, list[str], Any]]] = {}
-    scales = {scale for _, _, scale in entries}
-    for entry in entries:
-        systems.setdefault(f"@{entry[2]:g}" if len(scales) > 1 else "", []).append(entry)
-    for entries_of_one in systems.values():
-        _require_unique(path, "image", [image_id for image_id, _, _ in entries_of_one])
-    return {name: _group(path, of_one) for name, of_one in systems.items()}
+    systems: dict[str, list[tuple[str, list[str], int | None]]] = {}
+    scales = {scale for _, _, scale, _ in entries}
+    for image_id, captions, scale, sample in entries:
+        name = f"@{scale:g}" if len(scales) > 1 else ""
+        systems.setdefault(name, []).append((image_id, captions, sample))
+    for own in systems.values():
+        numbered = [i if sample is None else f"{i}, sample {sample}" for i, _, sample in own]
+        _require_unique(path, "image", numbered)
+        own.sort(key=lambda entry: entry[2] or 0)
+    return {name: _group(path, [entry[:2] for entry in own]) for name, own in systems.items()}
 
 
 def read_json(path: str | Path) -> Any:
@@ -147,11 +153,13 @@ def _is_line(content: dict[str, Any]) -> bool:
     return bool(set(content) & set(_IDS)) and bool(set(content) & {"caption", "captions"})
 
 
-def _entries(path: str | Path, content: Any) -> Iterator[tuple[str, list[str], float | None]]:
-    """(image id, captions, guidance scale or None) of each entry."""
+def _entries(
+    path: str | Path, content: Any
+) -> Iterator[tuple[str, list[str], float | None, int | None]]:
+    """(image id, captions, guidance scale or None, number of a sample or None) of each entry."""
     if isinstance(content, dict) and not _is_line(content):
         for image_id, captions in content.items():
-            yield image_id, _as_captions(path, image_id, captions), None
+            yield image_id, _as_captions(path, image_id, captions), None, None
         return
     for place, entry in enumerate(content if isinstance(content, list) else [content]):
         if not isinstance(entry, dict):
@@ -170,7 +178,10 @@ def _entries(path: str | Path, content: Any) -> Iterator[tuple[str, list[str], f
         scale = entry.get("guidance_scale")
         if isinstance(scale, bool) or not isinstance(scale, int | float | None):
             raise UserError(f"{path}: the guidance_scale of image {image_id!r} is no number")
-        yield image_id, _as_captions(path, image_id, captions), scale
+        sample = entry.get("sample")
+        if isinstance(sample, bool) or not isinstance(sample, int | None):
+            raise UserError(f"{path}: the sample of image {image_id!r} is no whole number")
+        yield image_id, _as_captions(path, image_id, captions), scale, sample
 
 
 def _as_id(path: str | Path, image_id: Any) -> str:
@@ -198,7 +209,7 @@ def _as_captions(path: str | Path, image_id: str, captions: Any) -> list[str]:
 
 def _group(path: str | Path, entries) -> Captions:
     found: Captions = {}
-    for image_id, captions, _ in entries:
+    for image_id, captions in entries:
         found.setdefault(image_id, []).extend(captions)
     if not found:
         raise UserError(f"{path} has no captions: give at least one")

@@ -9,9 +9,14 @@ Beyond `METRICS`, which need candidates and references alone:
   self_bleu   likeness of an image's candidates, self_bleu_n and mbleu_n; needs several
 
 An image may have several candidates, equally many each. Metrics of one caption are then computed
-for the first candidates of all images, for the second ones, and so on; of an image's K values the
-largest, smallest or mean is picked (`cider_max`). spider picks the candidate first: spider_max
-comes with its parts at that candidate.
+for the first candidates of all images, for the second ones, and so on, and `pick` says what becomes
+of these K:
+  first       the first candidates' value, as if there were no others
+  mean        the mean of the K values of the corpus: what one draw is worth (`cider_mean`)
+  max         each image by its best candidate, which only who knows the references can choose: the
+              oracle, best of n (`cider_max`); min by its worst. Corpus values are means over images
+              then, also BLEU's. spider picks the candidate: spider_max comes with its parts there
+Metrics of all candidates together (diversity, lengths, self_bleu) ignore it.
 
 Legend: N images, K candidates of each.
 """
@@ -49,7 +54,7 @@ class Suite:
       parser: of scene graphs.
       objects: the vocabulary and, in the order of the references, the true objects of each image.
       training: the tokens of the training captions.
-      pick: max, min or mean of several candidates.
+      pick: what is done with several candidates: first, mean, max or min.
     """
 
     metrics: Sequence[str]
@@ -83,14 +88,14 @@ class Suite:
         columns = references.align_several(candidates)
         if len(columns) > 1 and self.pick is None and set(self.metrics) - _OF_SETS:
             raise UserError(
-                f"images have {len(columns)} candidates: say with pick (--pick) whether the max,"
-                " min or mean of their values is wanted"
+                f"images have {len(columns)} candidates: say with pick (--pick) whether the first"
+                " one's value, or the mean, max or min of all is wanted"
             )
         measures: dict[str, Measure] = {}
         for name in self.metrics:
             if name in _OF_SETS:
                 measures |= self._of_set(name, columns, [candidates[i] for i in references.ids])
-            elif len(columns) == 1:
+            elif len(columns) == 1 or self.pick == "first":
                 measures |= self._of_one(name)(columns[0])
             elif name == "spider" and self.pick == "max":
                 measures |= self._spider_max(columns)
@@ -132,11 +137,24 @@ _OF_SETS = {"diversity", "lengths", "self_bleu"}
 
 
 def _picked(metric: Metric, columns: Sequence[Candidates], pick: str) -> dict[str, Measure]:
-    """The value of each image picked from those of its candidates; means over images."""
+    """One value of each image from those of its candidates."""
     of_each = [metric(column) for column in columns]
+    if pick == "mean":
+        return {
+            f"{name}_mean": _mean([measures[name] for measures in of_each]) for name in of_each[0]
+        }
     return {
         f"{name}_{pick}": mean_of(
             best_of(np.stack([measures[name].per_image for measures in of_each], axis=1), pick)
         )
         for name in of_each[0]
     }
+
+
+def _mean(measures: Sequence[Measure]) -> Measure:
+    """Of the corpora that several measures are about."""
+    return Measure(
+        np.mean([measure.per_image for measure in measures], axis=0),
+        lambda weights: float(np.mean([measure.corpus(weights) for measure in measures])),
+        any(measure.distinct for measure in measures),
+    )

@@ -11,7 +11,7 @@ decoding (projected position by position into a fixed buffer).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -48,6 +48,17 @@ def keep(new: KeyValue) -> Kept:
     return Kept(*(x.swapaxes(1, 2) for x in new))
 
 
+def kept_as(dtype: str | None, state: Any) -> Any:
+    """A tree of caches with all keys and values of this type; None: as they are."""
+    if dtype is None:
+        return state
+    return jax.tree.map(
+        lambda x: Kept(*(y.astype(dtype) for y in x)) if isinstance(x, Kept) else x,
+        state,
+        is_leaf=lambda x: isinstance(x, Kept),
+    )
+
+
 def attend_kept(
     query: jax.Array,
     kept: Kept,
@@ -58,21 +69,23 @@ def attend_kept(
     """`attention` over keys and values that are kept: query [B,T,H,K] -> [B,T,H,K].
 
     The softmax is in float32, as there; `implementation` does not count, for one query at a time
-    leaves a kernel nothing to do.
+    leaves a kernel nothing to do. Keys and values of fewer bits are not widened, which would cost
+    what they save: queries and weights are rounded to them, and sums are float32.
     """
     batch, length, heads, width = query.shape
     groups = kept.key.shape[1]
     q = query.swapaxes(1, 2).reshape(batch, groups, heads // groups * length, width)
+    q = q.astype(kept.key.dtype)
     scores = jnp.einsum("bgrk,bgsk->bgrs", q, kept.key, preferred_element_type=jnp.float32)
     scores = scores.reshape(batch, heads, length, -1) * (width**-0.5 if scale is None else scale)
     if bias is not None:
         scores = scores + bias
     if mask is not None:
         scores = jnp.where(mask, scores, _HIDDEN)
-    p = jax.nn.softmax(scores).astype(query.dtype)
+    p = jax.nn.softmax(scores).astype(kept.value.dtype)
     p = p.reshape(batch, groups, heads // groups * length, -1)
-    read = jnp.einsum("bgrs,bgsk->bgrk", p, kept.value)
-    return read.reshape(batch, heads, length, -1).swapaxes(1, 2)
+    read = jnp.einsum("bgrs,bgsk->bgrk", p, kept.value, preferred_element_type=jnp.float32)
+    return read.reshape(batch, heads, length, -1).swapaxes(1, 2).astype(query.dtype)
 
 
 def attention(

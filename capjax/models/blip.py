@@ -9,8 +9,8 @@ words alone. Captions begin with [DEC], end with [SEP] and are padded with [PAD]
 zeros is what guidance takes for no picture (arXiv 2307.16686); the published weights were not
 trained with it.
 
-Letters: B batch, S side in pixels, L tokens of a row, T = L - 1 positions, C tokens of the picture
-(class token included), E their width, D width of the text, V vocabulary.
+Letters: B batch, S side in pixels, L tokens of a row, T = L - 1 positions, N positions of a step, C
+tokens of the picture (class token included), E their width, D width of the text, V vocabulary.
 """
 
 from __future__ import annotations
@@ -97,14 +97,15 @@ class TextDecoder(nn.Module):
 
     def __call__(self, words: jax.Array, context: jax.Array, train: bool = False) -> jax.Array:
         """Embedded words [B,T,D], context [B,C,E] -> float32 [B,T,V]."""
-        return self._logits(self.stack(words, context, causal_mask(words.shape[1]), train))
+        return self.write(self.stack(words, context, causal_mask(words.shape[1]), train))
 
     def step(self, tokens: jax.Array, position: jax.Array, caches: list[Any]):
-        """tokens int32 [B] at index `position` -> (float32 [B,V], caches)."""
-        x, caches = self.stack.step(self.embed(tokens[:, None], position[None]), position, caches)
-        return self._logits(x)[:, 0], caches
+        """tokens int32 [B,N] from index `position` on -> (states [B,N,D], caches)."""
+        at = position + jnp.arange(tokens.shape[1])
+        return self.stack.step(self.embed(tokens, at), position, caches)
 
-    def _logits(self, x: jax.Array) -> jax.Array:
+    def write(self, x: jax.Array) -> jax.Array:
+        """States [..,D] -> next-token logits float32 [..,V]."""
         x = self.head_norm(self.config.activation(self.head_in(x)))
         if self.variant.tied:
             return self.embedding.attend(x).astype(jnp.float32) + self.head_bias
@@ -197,7 +198,16 @@ class Model(nn.Module):
 
     def decode_step(self, tokens: jax.Array, position: jax.Array, state: list[Any]):
         """int32 [B] at index `position` -> (next-token logits float32 [B,V], state)."""
+        states, state = self.read_tokens(tokens[:, None], position, state)
+        return self.token_logits(states[:, 0]), state
+
+    def read_tokens(self, tokens: jax.Array, position: jax.Array, state: list[Any]):
+        """int32 [B,N] from index `position` on -> (what logits are made of [B,N,D], state)."""
         return self.text_decoder.step(tokens, position, state)
+
+    def token_logits(self, states: jax.Array) -> jax.Array:
+        """[..,D] of `read_tokens` -> next-token logits float32 [..,V]."""
+        return self.text_decoder.write(states)
 
     def __call__(self, image: jax.Array, tokens: jax.Array, train: bool = False):
         """Everything once: (ImageFeatures, next-token logits [B,T,V])."""

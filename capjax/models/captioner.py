@@ -14,7 +14,7 @@ read as such, and a cross-attention to zeros gives the same to every word.
 The parts are called `image_tower` and `language_model`: config.init_parts fills them.
 
 Letters: B batch, S side in pixels, N image tokens, W their width, P positions of the prefix, L
-caption positions, D width of the language model, V vocabulary.
+caption positions, T positions of a step, D width of the language model, V vocabulary.
 """
 
 from __future__ import annotations
@@ -126,8 +126,17 @@ class Model(nn.Module):
 
     def decode_step(self, tokens: jax.Array, position: jax.Array, state):
         """int32 [B] at index `position` -> (next-token logits float32 [B,V], state)."""
+        states, state = self.read_tokens(tokens[:, None], position, state)
+        return self.token_logits(states[:, 0]), state
+
+    def read_tokens(self, tokens: jax.Array, position: jax.Array, state):
+        """int32 [B,T] from index `position` on -> (what logits are made of [B,T,D], state)."""
         before = state[0].self_attention.key.shape[2] - (self.max_length - 1)
         return self.language_model.step(tokens, position + before, state)
+
+    def token_logits(self, states: jax.Array) -> jax.Array:
+        """[..,D] of `read_tokens` -> next-token logits float32 [..,V]."""
+        return self.language_model.write(states)
 
     def __call__(self, image: jax.Array, tokens: jax.Array, train: bool = False):
         """(ImageFeatures, caption logits [B,L-1,V])."""

@@ -9,8 +9,8 @@ inverting it (guiding, section 3.1). `variant="attention_pooling"`: the context 
 caption queries, CoCa's own design. The poolers are in cascade: the contrastive pooler reads the
 caption queries; with `caption_queries=0` (bottleneck only) it reads the patches.
 
-Letters: B batch, S side in pixels, L caption positions, T = L - 1, C context tokens (1 or Q),
-E embedding width, V vocabulary.
+Letters: B batch, S side in pixels, L caption positions, T = L - 1, N positions of a step, C context
+tokens (1 or Q), E embedding width, D width of the text, V vocabulary.
 """
 
 from __future__ import annotations
@@ -150,9 +150,18 @@ class Model(nn.Module):
 
     def decode_step(self, tokens: jax.Array, position: jax.Array, state: DecodeState):
         """int32 [B] at index `position` -> (next-token logits float32 [B,V], state)."""
+        states, state = self.read_tokens(tokens[:, None], position, state)
+        return self.token_logits(states[:, 0]), state
+
+    def read_tokens(self, tokens: jax.Array, position: jax.Array, state: DecodeState):
+        """int32 [B,N] from index `position` on -> (what logits are made of [B,N,D], state)."""
         text, text_state = self.text_tower.step(tokens, position, state.text)
-        logits, caption_state = self.caption_decoder.step(text, position, state.caption)
-        return logits, DecodeState(text_state, caption_state)
+        states, caption_state = self.caption_decoder.step(text, position, state.caption)
+        return states, DecodeState(text_state, caption_state)
+
+    def token_logits(self, states: jax.Array) -> jax.Array:
+        """[..,D] of `read_tokens` -> next-token logits float32 [..,V]."""
+        return self.caption_decoder.write(states)
 
     def __call__(self, image: jax.Array, tokens: jax.Array, train: bool = False):
         """Everything once: (ImageFeatures, text embedding [B,E], caption logits [B,T,V])."""

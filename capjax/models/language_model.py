@@ -7,8 +7,8 @@ words, ClipCap, arXiv 2111.09734); with `cross` its blocks also attend to a cont
     Llama    rotary positions, RMSNorm, gated MLP, grouped queries, no biases (arXiv 2302.13971)
     Qwen2    the same with biases of query, key and value (arXiv 2407.10671)
 
-Letters: B batch, L tokens of a row, T = L - 1 positions, P positions of the prefix, D width,
-V vocabulary, C context positions, E their width.
+Letters: B batch, L tokens of a row, T = L - 1 positions, N positions of a step, P positions of the
+prefix, D width, V vocabulary, C context positions, E their width.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class LanguageModel(nn.Module):
         self._check(length)
         x = self.drop(self._placed(x, 0), deterministic=not train)
         x = self.stack(x, context, causal_mask(length), train)
-        return self._logits(x[:, length - tokens.shape[1] :])
+        return self.write(x[:, length - tokens.shape[1] :])
 
     def start(
         self, batch: int, length: int, prefix: jax.Array | None = None, context=None
@@ -181,10 +181,13 @@ class LanguageModel(nn.Module):
         return caches
 
     def step(self, tokens: jax.Array, position: jax.Array, caches: list[Any]):
-        """tokens int32 [B] at index `position`, prefix counted -> (logits [B,V], caches)."""
-        x = self._placed(self.embedding(tokens[:, None]), position)
-        x, caches = self.stack.step(x, position, caches)
-        return self._logits(x)[:, 0], caches
+        """tokens int32 [B,N] from index `position` on, prefix counted -> ([B,N,D], caches)."""
+        return self.stack.step(self._placed(self.embedding(tokens), position), position, caches)
+
+    def write(self, x: jax.Array) -> jax.Array:
+        """States [..,D] -> next-token logits float32 [..,V]."""
+        logits = self.embedding.attend(x) if self.variant.tied else self.head(x)
+        return logits[..., : self.vocab_size].astype(jnp.float32)
 
     def _placed(self, x: jax.Array, first: int | jax.Array) -> jax.Array:
         """x [B,N,D] with the learned positions from `first` on, if there are any."""
@@ -192,10 +195,6 @@ class LanguageModel(nn.Module):
             return x
         at = jax.lax.dynamic_slice_in_dim(self.positions, first, x.shape[1])
         return x + at.astype(x.dtype)
-
-    def _logits(self, x: jax.Array) -> jax.Array:
-        logits = self.embedding.attend(x) if self.variant.tied else self.head(x)
-        return logits[..., : self.vocab_size].astype(jnp.float32)
 
     def _check(self, length: int) -> None:
         if length > self.variant.max_positions:
@@ -252,7 +251,16 @@ class Model(nn.Module):
 
     def decode_step(self, tokens: jax.Array, position: jax.Array, state: list[Any]):
         """int32 [B] at index `position` -> (next-token logits float32 [B,V], state)."""
+        states, state = self.read_tokens(tokens[:, None], position, state)
+        return self.token_logits(states[:, 0]), state
+
+    def read_tokens(self, tokens: jax.Array, position: jax.Array, state: list[Any]):
+        """int32 [B,N] from index `position` on -> (what logits are made of [B,N,D], state)."""
         return self.language_model.step(tokens, position, state)
+
+    def token_logits(self, states: jax.Array) -> jax.Array:
+        """[..,D] of `read_tokens` -> next-token logits float32 [..,V]."""
+        return self.language_model.write(states)
 
 
 def resolve(variant: str, overrides: Mapping[str, Any]) -> Variant:

@@ -207,9 +207,18 @@ class Model(nn.Module):
 
     def decode_step(self, tokens: jax.Array, position: jax.Array, state: DecodeState):
         """int32 [B] at index `position` -> (next-token logits float32 [B,V], state)."""
+        states, state = self.read_tokens(tokens[:, None], position, state)
+        return self.token_logits(states[:, 0]), state
+
+    def read_tokens(self, tokens: jax.Array, position: jax.Array, state: DecodeState):
+        """int32 [B,N] from index `position` on -> (what logits are made of [B,N,D], state)."""
         words, text, seen = self.text_tower.step(tokens, position, state.text, state.seen)
-        logits, caption = self.caption_decoder.step(words, position, state.caption)
-        return logits, DecodeState(text, caption, seen)
+        states, caption = self.caption_decoder.step(words, position, state.caption)
+        return states, DecodeState(text, caption, seen)
+
+    def token_logits(self, states: jax.Array) -> jax.Array:
+        """[..,D] of `read_tokens` -> next-token logits float32 [..,V]."""
+        return self.caption_decoder.write(states)
 
     def __call__(self, image: jax.Array, tokens: jax.Array, train: bool = False):
         """Everything once: (ImageFeatures, text embedding [B,E], caption logits [B,T,V])."""

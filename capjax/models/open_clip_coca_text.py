@@ -3,8 +3,8 @@
 The tower differs from `capjax.models.text` in that [CLS] alone is normalised, and in what it hides;
 the decoder in that each cross-attention is a block with an MLP and with a norm of the context.
 
-Letters: B batch, L tokens of a row, T positions that are decoded, D width, C context tokens, E
-their width, V vocabulary.
+Letters: B batch, L tokens of a row, T positions that are decoded, N positions of a step, D width, C
+context tokens, E their width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -75,12 +75,15 @@ class TextTower(nn.Module):
         return self.stack.start(batch, length), jnp.ones((batch, length), bool)
 
     def step(self, tokens: jax.Array, position: jax.Array, caches, seen: jax.Array):
-        """tokens int32 [B] at index `position` -> ([B,1,D], caches, seen)."""
-        place = jax.lax.dynamic_index_in_dim(self.positions, position, 0)
-        x = self.embedding(tokens[:, None]) + place.astype(self.config.dtype)
+        """tokens int32 [B,N] from index `position` on -> ([B,N,D], caches, seen)."""
+        count = tokens.shape[1]
+        place = jax.lax.dynamic_slice_in_dim(self.positions, position, count)
+        x = self.embedding(tokens) + place.astype(self.config.dtype)
+        behind = position + 1 + jnp.arange(count)
+        seen = seen.at[:, behind].set(tokens != self.pad, mode="drop")
         bias = jnp.where(seen, 0.0, NEVER)[:, None, None].astype(x.dtype)
         x, caches = self.stack.step(x, position, caches, bias)
-        return x, caches, seen.at[:, position + 1].set(tokens != self.pad, mode="drop")
+        return x, caches, seen
 
 
 class CrossBlock(nn.Module):
@@ -137,7 +140,7 @@ class CaptionStack(Stack):
         return list(zip(super().start(batch, length), contexts, strict=True))
 
     def step(self, x: jax.Array, position: jax.Array, caches):
-        """x [B,1,D] at index `position` -> ([B,1,D], caches)."""
+        """x [B,N,D] from index `position` on -> ([B,N,D], caches)."""
         after = []
         for block, cross, (cache, context) in zip(
             self.blocks, self.cross_blocks, caches, strict=True
@@ -168,14 +171,16 @@ class CaptionDecoder(nn.Module):
 
     def __call__(self, words: jax.Array, context: jax.Array, train: bool = False) -> jax.Array:
         """words [B,T,D], context [B,C,E] -> next-token logits float32 [B,T,V]."""
-        x = self.stack(words, context, causal_mask(words.shape[1]), train)
-        return self.head(x).astype(jnp.float32)
+        return self.write(self.stack(words, context, causal_mask(words.shape[1]), train))
 
     def start(self, context: jax.Array, length: int):
         """Caches for `length` positions."""
         return self.stack.start(len(context), length, context)
 
     def step(self, words: jax.Array, position: jax.Array, caches):
-        """words [B,1,D] at index `position` -> (logits float32 [B,V], caches)."""
-        x, caches = self.stack.step(words, position, caches)
-        return self.head(x)[:, 0].astype(jnp.float32), caches
+        """words [B,N,D] from index `position` on -> (states [B,N,D], caches)."""
+        return self.stack.step(words, position, caches)
+
+    def write(self, x: jax.Array) -> jax.Array:
+        """States [..,D] -> next-token logits float32 [..,V]."""
+        return self.head(x).astype(jnp.float32)

@@ -266,7 +266,7 @@ class Model(nn.Module):
         """
         x, seen = self.embedding(target), words[:, None, None, :]
         x = self.decoder(x, encoded, causal_mask(x.shape[1]), train, seen)
-        return self._write(x)
+        return self.token_logits(x)
 
     def decoding_context(self, encoded: jax.Array, words: jax.Array) -> jax.Array:
         """[B,S,D], bool [B,S] -> [B,S,D+1]: one array to decode from.
@@ -283,11 +283,17 @@ class Model(nn.Module):
 
     def decode_step(self, tokens: jax.Array, position: jax.Array, state: Decoding):
         """int32 [B] at index `position` -> (next-token logits float32 [B,V], state)."""
-        x = self.embedding(tokens[:, None])
-        x, caches = self.decoder.step(x, position, state.caches, state.words)
-        return self._write(x)[:, 0], state._replace(caches=caches)
+        states, state = self.read_tokens(tokens[:, None], position, state)
+        return self.token_logits(states[:, 0]), state
 
-    def _write(self, x: jax.Array) -> jax.Array:
+    def read_tokens(self, tokens: jax.Array, position: jax.Array, state: Decoding):
+        """int32 [B,N] from index `position` on -> (what logits are made of [B,N,D], state)."""
+        x = self.embedding(tokens)
+        states, caches = self.decoder.step(x, position, state.caches, state.words)
+        return states, state._replace(caches=caches)
+
+    def token_logits(self, x: jax.Array) -> jax.Array:
+        """[..,D] of `read_tokens` -> next-token logits float32 [..,V]."""
         x = x * self.before_head
         logits = self.embedding.attend(x) if self.tied else self.head(x)
         return logits[..., : self.vocab_size].astype(jnp.float32)

@@ -1,6 +1,7 @@
 """Text: the causal tower that reads captions, and the half that writes them given a context.
 
-Letters: B batch, T text positions, D width, V vocabulary, C context tokens, E embedding width.
+Letters: B batch, T text positions, N positions of a step, D width, V vocabulary, C context tokens,
+E embedding width.
 Tokens are BOS w1..wn EOS PAD..., int32 [B,L]; what is read is tokens[:, :-1] (T = L - 1) and what
 is predicted is tokens[:, 1:].
 """
@@ -57,9 +58,9 @@ class TextTower(nn.Module):
         return self.stack.start(batch, length)
 
     def step(self, tokens: jax.Array, position: jax.Array, caches):
-        """tokens int32 [B] at index `position` -> ([B,1,D], caches)."""
-        place = jax.lax.dynamic_index_in_dim(self.positions, position, 0)
-        x = self.embedding(tokens[:, None]) + place.astype(self.config.dtype)
+        """tokens int32 [B,N] from index `position` on -> ([B,N,D], caches)."""
+        place = jax.lax.dynamic_slice_in_dim(self.positions, position, tokens.shape[1])
+        x = self.embedding(tokens) + place.astype(self.config.dtype)
         return self.stack.step(x, position, caches)
 
 
@@ -77,14 +78,16 @@ class CaptionDecoder(nn.Module):
 
     def __call__(self, text: jax.Array, context: jax.Array, train: bool = False) -> jax.Array:
         """text [B,T,D] of the text tower, context [B,C,E] -> next-token logits float32 [B,T,V]."""
-        x = self.stack(text, context, causal_mask(text.shape[1]), train)
-        return self.head(x).astype(jnp.float32)
+        return self.write(self.stack(text, context, causal_mask(text.shape[1]), train))
 
     def start(self, context: jax.Array, length: int):
         """Caches with the context's keys and values, projected once."""
         return self.stack.start(context.shape[0], length, context)
 
     def step(self, text: jax.Array, position: jax.Array, caches):
-        """text [B,1,D] at index `position` -> (logits float32 [B,V], caches)."""
-        x, caches = self.stack.step(text, position, caches)
-        return self.head(x)[:, 0].astype(jnp.float32), caches
+        """text [B,N,D] from index `position` on -> (states [B,N,D], caches)."""
+        return self.stack.step(text, position, caches)
+
+    def write(self, x: jax.Array) -> jax.Array:
+        """States [..,D] -> next-token logits float32 [..,V]."""
+        return self.head(x).astype(jnp.float32)

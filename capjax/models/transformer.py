@@ -222,7 +222,9 @@ class Block(nn.Module):
         at = position + jnp.arange(x.shape[1])
         new = keep(self.self_attention.project(y, at))
         kept = jax.tree.map(
-            lambda buffer, rows: jax.lax.dynamic_update_slice_in_dim(buffer, rows, position, 2),
+            lambda buffer, rows: jax.lax.dynamic_update_slice_in_dim(
+                buffer, rows.astype(buffer.dtype), position, 2
+            ),
             cache.self_attention,
             new,
         )

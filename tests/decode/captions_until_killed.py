@@ -1,17 +1,18 @@
-"""A tiny captioner with random weights, and a captioning job with it that is there to be killed.
+"""Tiny captioners with random weights, and a captioning job that is there to be killed.
 
     python captions_until_killed.py PICTURES OUT
 
 captions the folder PICTURES into the folder OUT; started again, it goes on.
 """
 
+import functools
 import sys
 import time
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+import random_params
 from PIL import Image
+from plain_search import Random
 
 from capjax.data import folder, tokenizer
 from capjax.decode.bulk import Job
@@ -27,21 +28,24 @@ SIDE, LENGTH = 16, 10
 PART_SIZE = 3
 
 
+@functools.cache
+def spelling():
+    """Of the words above."""
+    return tokenizer.train([TEXT, *TEXT.split()], 48, LENGTH)
+
+
+def quick():
+    """A captioner without layers, for what is not about them."""
+    model = Random(spelling().vocab_size, LENGTH, SIDE)
+    return Captioner(model, model.own_params, spelling())
+
+
 def captioner():
-    """A random model whose captions differ and end at different places, with its tokenizer."""
-    words = tokenizer.train([TEXT, *TEXT.split()], 48, LENGTH)
+    """A CoCa whose captions differ and end at different places, with its tokenizer."""
+    words = spelling()
     shallow = dict(image_layers=1, unimodal_layers=1, multimodal_layers=1)
     model = Model(words.vocab_size, LENGTH, SIDE, size_overrides=shallow)
-    image, tokens = jnp.zeros((1, SIDE, SIDE, 3), jnp.uint8), jnp.zeros((1, LENGTH), jnp.int32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image, tokens)["params"]
-    rng = np.random.default_rng(7)
-
-    def drawn(path, leaf):
-        # In NumPy, because every process that is killed must be quick to begin.
-        centre = 1.0 if path[-1].key == "scale" else 0.0
-        return (centre + rng.normal(0, 0.2, leaf.shape)).astype(np.float32)
-
-    params = jax.tree_util.tree_map_with_path(drawn, shapes)
+    params = random_params.draw(model, 0.2)
     # So that no word is every picture's favourite, and some captions end.
     bias = params["caption_decoder"]["head"]["bias"]
     bias[:], bias[EOS_ID] = 0.0, 2.5
@@ -75,7 +79,7 @@ def main(pictures, out):
     options = Options(sample=True, samples=2, top_p=0.95)
     request = Request(scales=(0.5, 2.0), options=options, prompt="a", seed=3)
     parts = Parts(out, {"seed": 3}, request.columns, records=len(source), part_size=PART_SIZE)
-    job = Job(captioner(), source, request, resize="squash", threads=1, max_bad_fraction=0.2)
+    job = Job(quick(), source, request, resize="squash", threads=1, max_bad_fraction=0.2)
     job.progress = False
     job.fill(parts)
 

@@ -17,7 +17,7 @@ BATCH = 6
 
 @pytest.fixture(scope="module")
 def captioner():
-    return captions_until_killed.captioner()
+    return captions_until_killed.quick()
 
 
 @pytest.fixture(scope="module")

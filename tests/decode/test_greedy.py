@@ -1,9 +1,12 @@
 """Guided greedy decoding against a plain loop of full passes, and the unit oracles of guiding."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import random_params
 
 from capjax.decode.greedy import greedy
 from capjax.decode.guidance import check_scale, guide, guide_by_language_model
@@ -11,47 +14,51 @@ from capjax.errors import UserError
 from capjax.models.coca import Model
 from capjax.special_tokens import BOS_ID, EOS_ID, PAD_ID, SpecialTokens
 
-VOCABULARY, LENGTH, SIDE, BATCH = 19, 8, 16, 6
+VOCABULARY, LENGTH, SIDE, BATCH = 19, 8, 16, 8
+END = {"bottleneck": 4.0, "attention_pooling": 6.0}  # added to the end's logit
 
 
 @pytest.fixture(scope="module", params=["bottleneck", "attention_pooling"])
 def captioner(request):
     """A random model with large weights, so that captions differ and end at different places."""
     queries = 2 if request.param == "attention_pooling" else 0
-    model = Model(VOCABULARY, LENGTH, SIDE, variant=request.param, caption_queries=queries)
-    image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (BATCH, SIDE, SIDE, 3), np.uint8))
-    tokens = jnp.zeros((1, LENGTH), jnp.int32)
-    params = jax.jit(model.init)(jax.random.key(0), image[:1], tokens)["params"]
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(7), len(leaves))
-    noisy = [x + 0.15 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    params = jax.tree.unflatten(tree, noisy)
+    # Two layers where a cache of one feeds the next.
+    layers = dict(image_layers=1, unimodal_layers=1, multimodal_layers=1 if queries else 2)
+    model = Model(
+        VOCABULARY,
+        LENGTH,
+        SIDE,
+        size_overrides=layers,
+        variant=request.param,
+        caption_queries=queries,
+    )
+    params = random_params.draw(model, 0.3)
     # Words must depend on the words before them and on their place, and captions must end.
     params["text_tower"]["embedding"]["embedding"] *= 8.0
     params["text_tower"]["positions"] *= 8.0
-    params["caption_decoder"]["head"]["kernel"] *= 3.0
-    params["caption_decoder"]["head"]["bias"] = (
-        params["caption_decoder"]["head"]["bias"].at[EOS_ID].add(6.0)
-    )
+    params["caption_decoder"]["head"]["bias"][EOS_ID] += END[request.param]
     context = jax.random.normal(jax.random.key(3), (BATCH, max(queries, 1), 64)) * 2
     return model, params, context
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def logits_of(model, params, context, tokens):
+    """[B,T,V] by a whole pass."""
+    words = model.apply({"params": params}, tokens, method="encode_text")[1]
+    return model.apply({"params": params}, words, context, method="caption_logits")
+
+
 def reference(model, params, context, scales):
     """The same captions by whole forward passes, one call a branch, no cache, no early exit."""
-
-    @jax.jit
-    def logits_of(context, tokens):
-        words = model.apply({"params": params}, tokens, method="encode_text")[1]
-        return model.apply({"params": params}, words, context, method="caption_logits")
-
     scales = np.broadcast_to(np.asarray(scales, np.float32), (len(context),))
     tokens = np.full((len(context), LENGTH), PAD_ID, np.int32)
     tokens[:, 0] = BOS_ID
     total, ended = np.zeros(len(context)), np.zeros(len(context), bool)
     for position in range(LENGTH - 1):
-        conditional = np.asarray(logits_of(context, tokens)[:, position])
-        unconditional = np.asarray(logits_of(jnp.zeros_like(context), tokens)[:, position])
+        conditional = np.asarray(logits_of(model, params, context, tokens)[:, position])
+        unconditional = np.asarray(
+            logits_of(model, params, jnp.zeros_like(context), tokens)[:, position]
+        )
         score = unconditional + scales[:, None] * (conditional - unconditional)
         score[:, list(SpecialTokens().never_written)] = -np.inf
         choice = score.argmax(-1)
@@ -62,7 +69,7 @@ def reference(model, params, context, scales):
     return tokens[:, 1:], total, ~ended
 
 
-@pytest.mark.parametrize("scale", [0.0, 1.0, 1.7, 3.0, [0.0, 0.5, 1.0, 1.5, 2.0, 4.0]])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1.7, 3.0, [0.0, 0.5, 1.0, 1.5, 2.0, 4.0, 1.2, 3.0]])
 def test_equals_the_uncached_loop_token_for_token(captioner, scale):
     model, params, context = captioner
     got = greedy(model, params, context, scale)
@@ -89,13 +96,13 @@ def test_scale_zero_gives_every_picture_the_same_caption(captioner):
 
 def test_scale_one_skips_a_branch_and_changes_no_token(captioner):
     plain = greedy(*captioner, 1.0)
-    through_both = greedy(*captioner, [1.0, 1.0, 1.0, 1.0, 1.0, 2.0])
-    np.testing.assert_array_equal(plain.tokens[:5], through_both.tokens[:5])
+    through_both = greedy(*captioner, [1.0] * 7 + [2.0])
+    np.testing.assert_array_equal(plain.tokens[:7], through_both.tokens[:7])
 
 
 def test_permuting_rows_permutes_captions(captioner):
     model, params, context = captioner
-    order, scales = np.array([3, 0, 5, 1, 4, 2]), np.array([0.5, 1, 1.5, 2, 2.5, 3])
+    order, scales = np.array([3, 0, 7, 5, 1, 4, 2, 6]), np.array([0.5, 1, 1.5, 2, 2.5, 3, 0, 4])
     straight = greedy(model, params, context, scales)
     permuted = greedy(model, params, context[order], scales[order])
     np.testing.assert_array_equal(straight.tokens[order], permuted.tokens)
@@ -111,15 +118,15 @@ def test_finished_rows_hold_padding_and_special_tokens_are_never_written(caption
         assert (row[len(words) + 1 :] == PAD_ID).all()
 
 
+@pytest.mark.parametrize("captioner", ["attention_pooling"], indirect=True)
 def test_sharded_over_eight_devices_gives_the_same_tokens(captioner):
     model, params, context = captioner
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    rows = jnp.concatenate([context, context[:2]])
     sharded = jax.device_put(
-        rows, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+        context, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     )
     np.testing.assert_array_equal(
-        greedy(model, params, sharded, 2.0).tokens, greedy(model, params, rows, 2.0).tokens
+        greedy(model, params, sharded, 2.0).tokens, greedy(model, params, context, 2.0).tokens
     )
 
 

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import random_params
+from plain_search import Random
 
 from capjax.decode.companion import Companion
 from capjax.decode.options import Options
@@ -19,29 +21,34 @@ NEVER = list(SpecialTokens().never_written)
 
 
 @pytest.fixture(scope="module")
-def captioner():
+def coca():
     """A random model whose captions differ and end at different places."""
     shallow = dict(image_layers=1, unimodal_layers=1, multimodal_layers=1)
     model = Model(VOCABULARY, LENGTH, SIDE, size_overrides=shallow)
-    image, tokens = jnp.zeros((1, SIDE, SIDE, 3), jnp.uint8), jnp.zeros((1, LENGTH), jnp.int32)
-    params = jax.jit(model.init)(jax.random.key(0), image, tokens)["params"]
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(7), len(leaves))
-    noisy = [x + 0.15 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    params = jax.tree.unflatten(tree, noisy)
+    params = random_params.draw(model, 0.3)
     params["text_tower"]["embedding"]["embedding"] *= 8.0
     params["text_tower"]["positions"] *= 8.0
-    head = params["caption_decoder"]["head"]
-    head["kernel"] *= 2.0
-    head["bias"] = head["bias"].at[EOS_ID].add(3.0)
+    params["caption_decoder"]["head"]["bias"][EOS_ID] += 3.0
     context = jax.random.normal(jax.random.key(3), (BATCH, 1, 64)) * 2
     return model, params, context
 
 
 @pytest.fixture(scope="module")
-def log_p(captioner):
+def captioner():
+    """One without layers, for what is not about them: its loops compile quickly."""
+    model = Random(VOCABULARY, LENGTH, SIDE)
+    return model, model.own_params, jnp.array([3.0, 14.0, 15.0, 92.0])[:, None, None]
+
+
+def random_log_p(context, written):
+    """`log_p` of the captioner without layers."""
+    return Random(VOCABULARY, LENGTH, SIDE).log_p(int(context[0, 0, 0]), [BOS_ID, *written])
+
+
+@pytest.fixture(scope="module")
+def log_p(coca):
     """(context [1,C,E], tokens so far) -> log p of the next token [V], by a whole pass."""
-    model, params, _ = captioner
+    model, params, _ = coca
 
     @jax.jit
     def whole(context, tokens):
@@ -88,8 +95,8 @@ def words(tokens):
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
-def test_guided_beams_equal_plain_ones(captioner, log_p, scale):
-    model, params, context = captioner
+def test_guided_beams_equal_plain_ones(coca, log_p, scale):
+    model, params, context = coca
     options = Options(num_beams=3, length_penalty=0.0, early_stopping="never", keep_scores=True)
     found = search(model, params, context, scale, options)
     for row in range(BATCH):
@@ -109,12 +116,12 @@ def test_guided_beams_equal_plain_ones(captioner, log_p, scale):
             np.testing.assert_allclose(kept[:, 1], blind, atol=1e-4)
 
 
-def test_samples_follow_the_guided_distribution(captioner, log_p):
+def test_samples_follow_the_guided_distribution(captioner):
     model, params, context = captioner
     count = 2000
     options = Options(sample=True, samples=count, temperature=0.8, max_length=1)
     found = search(model, params, context[:1], 1.5, options, rng=jax.random.key(0))
-    expected = guided(log_p, context[:1], [], 1.5) / 0.8
+    expected = guided(random_log_p, context[:1], [], 1.5) / 0.8
     expected = np.exp(expected - expected.max())
     expected /= expected.sum()
     share = np.bincount(np.asarray(found.tokens).ravel(), minlength=VOCABULARY) / count
@@ -150,7 +157,7 @@ def test_the_best_alone_is_greedy(captioner):
     np.testing.assert_array_equal(drawn.tokens, greedy.tokens)
 
 
-def test_guidance_may_change_with_the_position(captioner, log_p):
+def test_guidance_may_change_with_the_position(captioner):
     model, params, context = captioner
     weights = (1.0, 0.5, 0.0)
     np.testing.assert_array_equal(schedule_of(weights, 5), [1, 0.5, 0, 0, 0])
@@ -159,7 +166,8 @@ def test_guidance_may_change_with_the_position(captioner, log_p):
         written = []
         while len(written) < LENGTH - 1 and EOS_ID not in written:
             scale = 1 + 2.0 * [1.0, 0.5, 0.0, 0.0, 0.0, 0.0][len(written)]
-            written.append(int(guided(log_p, context[row : row + 1], written, scale).argmax()))
+            found_now = guided(random_log_p, context[row : row + 1], written, scale)
+            written.append(int(found_now.argmax()))
         assert words(np.asarray(found.tokens[row, 0])) == written
     off = search(model, params, context, 3.0, Options(guidance_schedule=(0.0,)))
     np.testing.assert_array_equal(off.tokens, search(model, params, context).tokens)
@@ -169,9 +177,9 @@ def test_prompts_of_several_lengths_are_each_their_own(captioner):
     model, params, context = captioner
     prompt = np.array([[5, 6, 7], [8, 0, 0], [0, 0, 0], [9, 10, 0]])
     lengths = np.array([3, 1, 0, 2])
-    for options in (Options(), Options(num_beams=2)):
+    for options, rows in ((Options(), (0, 1)), (Options(num_beams=2), (1, 2, 3))):
         found = search(model, params, context, 2.0, options, prompt=prompt, prompt_length=lengths)
-        for row, length in enumerate(lengths):
+        for row, length in ((row, lengths[row]) for row in rows):
             own = search(
                 model,
                 params,
@@ -187,8 +195,9 @@ def test_prompts_of_several_lengths_are_each_their_own(captioner):
 
 def test_groups_of_beams_avoid_each_other(captioner):
     model, params, context = captioner
-    together = search(model, params, context, 1.0, Options(num_beams=3))
-    apart = Options(num_beams=3, groups=3, diversity_penalty=100.0)
+    # An end is no choice that later groups avoid.
+    together = search(model, params, context, 1.0, Options(num_beams=3, min_length=1))
+    apart = Options(num_beams=3, groups=3, diversity_penalty=100.0, min_length=1)
     found = search(model, params, context, 1.0, apart)
     first = np.sort(np.asarray(found.tokens)[:, :, 0], 1)
     assert np.all(np.diff(first, axis=1) > 0)
@@ -221,11 +230,10 @@ def test_contrasted_with_itself_a_captioner_stays_what_it_is(captioner):
     assert np.any(different.tokens != found.tokens)
 
 
-def test_a_prompted_language_model_speaks_with_the_captioner(captioner, log_p):
-    model, params, context = captioner
+def test_a_prompted_language_model_speaks_with_the_captioner(coca, log_p):
+    model, params, context = coca
     lm = language_model.Model(VOCABULARY, 24, "tiny", dict(layers=1, width=16, heads=2, mlp_dim=32))
-    lm_params = jax.jit(lm.init)(jax.random.key(4), jnp.zeros((1, 24), jnp.int32))["params"]
-    lm_params = jax.tree.map(lambda x: 6 * x, lm_params)
+    lm_params = random_params.draw(lm, 0.3)
     prompt, newline = np.array([6, 7, 8, 5]), 5
 
     @jax.jit

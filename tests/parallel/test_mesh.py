@@ -11,16 +11,17 @@ from capjax.parallel.mesh import batch_sharding, check_batch, make_mesh, put_bat
 @pytest.mark.parametrize(
     ("sizes", "shape"),
     [
-        ({"data": -1, "fsdp": 1}, (8, 1)),
-        ({"data": -1, "fsdp": 4}, (2, 4)),
-        ({"data": 2, "fsdp": -1}, (2, 4)),
-        ({"data": 1}, (1, 1)),
-        ({"fsdp": 2, "data": 3}, (3, 2)),
+        ({"data": -1, "fsdp": 1}, (8, 1, 1)),
+        ({"data": -1, "fsdp": 4}, (2, 4, 1)),
+        ({"data": 2, "fsdp": -1}, (2, 4, 1)),
+        ({"data": -1, "fsdp": 2, "tensor": 2}, (2, 2, 2)),
+        ({"data": 1}, (1, 1, 1)),
+        ({"fsdp": 2, "data": 3}, (3, 2, 1)),
     ],
 )
 def test_sizes_become_a_mesh(sizes, shape):
     mesh = make_mesh(sizes)
-    assert mesh.axis_names == ("data", "fsdp")
+    assert mesh.axis_names == ("data", "fsdp", "tensor")
     assert mesh.devices.shape == shape
     assert mesh.devices.flat[0] == jax.devices()[0]
 
@@ -46,6 +47,15 @@ def test_a_batch_is_split_over_all_devices():
     batch = put_batch({"x": rows, "key": ["a"] * 16}, batch_sharding(mesh))
     assert list(batch) == ["x"]
     assert [shard.data.shape for shard in batch["x"].addressable_shards] == [(2, 2)] * 8
+    np.testing.assert_array_equal(batch["x"], rows)
+
+
+def test_a_tensor_axis_repeats_the_batch():
+    mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    rows = np.arange(16).reshape(8, 2)
+    batch = put_batch({"x": rows}, batch_sharding(mesh))
+    starts = [shard.index[0].start for shard in batch["x"].addressable_shards]
+    assert sorted(starts) == [0, 0, 2, 2, 4, 4, 6, 6]
     np.testing.assert_array_equal(batch["x"], rows)
 
 
