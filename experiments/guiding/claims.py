@@ -26,7 +26,7 @@ from capjax.metrics.retrieval import ranks, recall_from_ranks
 from capjax.reproduce import Finding, Setting
 from capjax.runs import open_run
 from capjax.train import train
-from experiments.guiding import flickr8k
+from experiments.guiding import flickr8k, lm_claims, names_claims
 
 CONFIG = "configs/guiding/toy.py"
 SCALES_TRIED = tuple(np.round(np.arange(0.0, 3.01, 0.1), 2).tolist())
@@ -263,6 +263,12 @@ def toy_wording(setting: Setting) -> list[Finding]:
 
 
 SCALES = {
-    "small": (specificity, control_without_dropout, toy_wording),
+    "small": (
+        specificity,
+        control_without_dropout,
+        toy_wording,
+        lm_claims.claims,
+        names_claims.claims,
+    ),
     "flickr8k": (flickr8k.claims,),
 }
