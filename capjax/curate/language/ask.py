@@ -20,7 +20,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from capjax.curate.language import json_schema
+from capjax.curate.language.pictures import with_picture
 from capjax.curate.language.refusals import is_refusal
 from capjax.curate.language.request import CUT, REFUSED, Answer, Request
 from capjax.curate.language.templates import Template, load
@@ -38,8 +41,10 @@ class Ask:
     """A stage; see the top of this file.
 
     output: the field of a plain answer; schema: of an answer in JSON, whose properties are the
-    outputs. accept(fields, outputs) -> "" or why the answer cannot be used; raise `version` when it
-    changes. skip(fields) -> outputs for a record that needs no model, or None.
+    outputs. picture: a field of a picture to be shown with the words, at most `side` pixels on its
+    longer side, for models that see. accept(fields, outputs) -> "" or why the answer cannot be
+    used; raise `version` when it changes. skip(fields) -> outputs for a record that needs no model,
+    or None.
     """
 
     cached = True
@@ -53,6 +58,8 @@ class Ask:
         output: str | None = None,
         schema: Mapping[str, Any] | None = None,
         fallback: str | None = None,
+        picture: str | None = None,
+        side: int = 768,
         accept: Accept | None = None,
         skip: Callable[[Fields], Mapping[str, Any] | None] | None = None,
         max_tokens: int = 256,
@@ -77,6 +84,7 @@ class Ask:
         ):
             raise UserError(f"stage {name!r}: fallback={fallback!r} must be text, for one output")
         self._accept, self._skip = accept, skip
+        self._picture, self._side = picture, side
         self._options = dict(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
         self.params = {
             **model.identity,
@@ -88,6 +96,14 @@ class Ask:
             "schema": None if schema is None else dict(schema),
             "fallback": fallback,
         }
+        if picture is not None:
+            if model.local:
+                raise UserError(
+                    f"stage {name!r}: the model {model.name!r} reads words alone, no pictures: ask "
+                    "a server with a model that sees"
+                )
+            self.inputs[picture] = np.ndarray
+            self.params["side"] = side
 
     def start(self) -> None:
         """Loads a model of our own."""
@@ -104,6 +120,8 @@ class Ask:
         if given is not None:
             return self._told(given, "ok", "")
         messages = self.template.messages(fields)
+        if self._picture is not None:
+            messages = with_picture(messages, fields[self._picture], self._side)
         status = "ok"
         for attempt in range(2):
             request = Request(messages, schema=self._schema, **self._options)

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+# {"role": "system" | "user" | "assistant", "content": text, or a list of `pictures` and texts}
+Message = dict[str, Any]
 
 ENDED, CUT, REFUSED = "ended", "cut at the longest length", "refused"
 
@@ -21,6 +22,14 @@ class Request:
     top_p: float = 1.0
     seed: int | None = None
     schema: Mapping[str, Any] | None = None
+
+
+def text_of(message: Message) -> str:
+    """What a message says in words; a picture in it says nothing."""
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content if part["type"] == "text")
 
 
 class Answer(NamedTuple):

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from capjax.curate.language.request import ENDED, Answer, Request
+from capjax.curate.language.request import ENDED, Answer, Request, text_of
 
 
 class Scripted:
@@ -47,7 +47,7 @@ class Scripted:
             ledger.unpaid()
             raise
         if isinstance(told, str):
-            words = sum(len(message["content"].split()) for message in request.messages)
+            words = sum(len(text_of(message).split()) for message in request.messages)
             told = Answer(told, ENDED, self.name, words, len(told.split()))
         ledger.paid(stage, told.model, told.prompt_tokens, told.completion_tokens, 0.0)
         return told

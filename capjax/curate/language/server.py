@@ -30,7 +30,15 @@ from collections import Counter
 from typing import Any
 
 from capjax.curate.language.rates import Rate, backoff, retry_after
-from capjax.curate.language.request import CUT, ENDED, REFUSED, Answer, CallFailed, Request
+from capjax.curate.language.request import (
+    CUT,
+    ENDED,
+    REFUSED,
+    Answer,
+    CallFailed,
+    Request,
+    text_of,
+)
 from capjax.errors import UserError
 
 _FINISHES = {"stop": ENDED, "length": CUT, "content_filter": REFUSED}
@@ -141,7 +149,7 @@ class Server:
             await asyncio.sleep(pause)
         await self._requests.take()
         # Four characters a token is a common estimate; what is asked for counts as answered.
-        told = sum(len(message["content"]) for message in request.messages) // 4
+        told = sum(len(text_of(message)) for message in request.messages) // 4
         await self._tokens.take(told + request.max_tokens)
 
     async def _attempt(self, client: Any, request: Request) -> Answer | tuple[str, float]:
