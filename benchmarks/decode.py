@@ -33,8 +33,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.clip_step import check_peer
 from benchmarks.decode_sides import COCA_TOKENS
+from benchmarks.train import check_peer
 from capjax.errors import exit_cleanly
 
 SIDES = ("capjax", "peer")

@@ -1,22 +1,23 @@
-"""Training CLIP ViT-B/32: this project's step against OpenCLIP's in PyTorch, on the same machine.
+"""A training step of CLIP or CoCa ViT-B/32: this project's against OpenCLIP's, on one machine.
 
-    python -m benchmarks.clip_step [--batch 32] [--steps 5] [--repeats 3] [--threads 2]
-        [--dtype float32|bfloat16] [--device cpu|gpu] [--peer PYTHON] [--variant ViT-B/32]
+    python -m benchmarks.train --model clip|coca [--batch 32] [--steps 5] [--repeats 3]
+        [--threads 2] [--dtype float32|bfloat16] [--device cpu|gpu] [--compile] [--peer PYTHON]
 
-A step is the forward pass of both towers, the contrastive loss, the backward pass and AdamW on all
-parameters, from pictures in memory (uint8, normalised within the step). Ours is the step of the
-training loop, compiled, with its state donated; the peer's is OpenCLIP's model and loss in eager
-PyTorch (--compile: torch.compile) with the fused AdamW. Both start from the weights that OpenCLIP
-draws, take the same batch at the same rate and decay, and must give the same losses in the first
-steps. bfloat16 is OpenCLIP's amp_bf16 and our `dtype`: parameters and their updates are float32.
+A step is the forward pass of all towers, the loss (CoCa: contrastive and captions), the backward
+pass and AdamW on all parameters, from pictures in memory (uint8, normalised within the step). Ours
+is the step of the training loop, compiled, with its state donated; the peer's is OpenCLIP's model
+and loss in eager PyTorch (--compile: torch.compile) with the fused AdamW. Both start from the
+weights that OpenCLIP draws, take the same batch at the same rate and decay, and must give the same
+losses in the first steps. bfloat16 is OpenCLIP's amp_bf16 and our `dtype`: parameters and their
+updates are float32.
 
 The sides run in processes of their own, in turn, on a CPU on the same --threads cores (the affinity
 of the process, which is what XLA's threads follow). Prints for each its samples a second, CPU
 seconds, peak memory (resident during the timed steps on a CPU; of the device's allocator on a GPU),
 what comes before the second step (compilation), operations a second by the formula of
-`capjax.models.clip_flops` and their share of the device's peak where that is known; and the ratios:
-median, lowest and highest of the pairs. Needs a quiet machine: PyTorch's threads wait for each
-other by spinning, so that on a busy one both its wall time and its CPU time multiply.
+`capjax.flops` and their share of the device's peak where that is known; and the ratios: median,
+lowest and highest of the pairs. Needs a quiet machine: PyTorch's threads wait for each other by
+spinning, so that on a busy one both its wall time and its CPU time multiply.
 """
 
 from __future__ import annotations
@@ -30,16 +31,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.clip_step_sides import CHECKED
+from benchmarks.train_sides import CHECKED
 from capjax.errors import exit_cleanly
-from capjax.models import clip
-from capjax.models.clip_flops import training_flops
+from capjax.models import clip, open_clip_coca
 
 SIDES = ("capjax", "open_clip")
 # How far apart the losses of the first steps may be, relatively.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}
-# Dense products in bfloat16, operations a second, by the makers' data sheets.
-PEAKS = {"NVIDIA H100 80GB HBM3": 989e12, "NVIDIA H200": 989e12, "NVIDIA A100-SXM4-80GB": 312e12}
 
 
 def check_peer(python: str) -> None:
@@ -66,7 +64,7 @@ def child(side: str, args: argparse.Namespace, folder: Path) -> dict:
         [
             sys.executable if side == "capjax" else args.peer,
             "-m",
-            "benchmarks.clip_step_sides",
+            "benchmarks.train_sides",
             str(options),
         ],
         cwd=Path(__file__).parent.parent,
@@ -96,10 +94,9 @@ def check_losses(found: dict[str, dict], tolerance: float) -> None:
         sys.exit("the two sides do not give the same losses: their speeds are not comparable")
 
 
-def speed(side: dict, args: argparse.Namespace, flops: int) -> str:
-    """One side's numbers, in words."""
+def speed(side: dict, args: argparse.Namespace, flops: int, peak: float) -> str:
+    """One side's numbers, in words; flops of a step, and the device's in bfloat16 or 0."""
     rate = flops / side["seconds"]
-    peak = PEAKS.get(side["device"]) if args.dtype == "bfloat16" else None
     return (
         f"{args.batch / side['seconds']:.2f} samples/s ({side['seconds']:.3f} s and "
         f"{side['cpu_seconds']:.2f} CPU s a step, {side['gib']:.2f} GiB, "
@@ -110,18 +107,22 @@ def speed(side: dict, args: argparse.Namespace, flops: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.clip_step",
+        prog="python -m benchmarks.train",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    vits = [name for name, v in clip.VARIANTS.items() if v.patch_size]
+    variants = {
+        "clip": [name for name, v in clip.VARIANTS.items() if v.patch_size],
+        "coca": list(open_clip_coca.VARIANTS),
+    }
+    parser.add_argument("--model", choices=variants, default="clip")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=5, help="timed steps of a process")
     parser.add_argument("--repeats", type=int, default=3, help="pairs of processes")
     parser.add_argument("--threads", type=int, default=2, help="cores, on a CPU")
     parser.add_argument("--dtype", choices=TOLERANCE, default="float32")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--variant", choices=vits, default="ViT-B/32")
+    parser.add_argument("--variant", help="default: ViT-B/32 of either model")
     parser.add_argument("--attention", choices=("xla", "cudnn"), default="xla", help="ours")
     parser.add_argument("--compile", action="store_true", help="the peer by torch.compile")
     parser.add_argument(
@@ -137,8 +138,10 @@ def main() -> None:
         sys.exit(f"--threads {args.threads}: this process may use 1 to {cores} cores")
     if min(args.batch - 1, args.steps, args.repeats) < 1:
         sys.exit("--batch must be 2 or more, --steps and --repeats 1 or more")
+    args.variant = args.variant or {"clip": "ViT-B/32", "coca": "coca_ViT-B-32"}[args.model]
+    if args.variant not in variants[args.model]:
+        sys.exit(f"--variant {args.variant}: choose one of {', '.join(variants[args.model])}")
     check_peer(args.peer)
-    flops = training_flops(clip.published(args.variant), args.batch)
     pairs = []
     with tempfile.TemporaryDirectory() as name:
         child("weights", args, Path(name))
@@ -147,15 +150,18 @@ def main() -> None:
             found = {side: child(side, args, Path(name)) for side in order}
             pairs.append(found)
             for side in SIDES:
-                print(f"{side}: {speed(found[side], args, flops)}", flush=True)
+                ours = found["capjax"]
+                peak = ours["peak"] if args.dtype == "bfloat16" else 0.0
+                print(f"{side}: {speed(found[side], args, ours['flops'], peak)}", flush=True)
             if repeat == 0:
                 check_losses(found, TOLERANCE[args.dtype])
-    report(pairs, args, flops)
+    report(pairs, args)
 
 
-def report(pairs: list[dict[str, dict]], args: argparse.Namespace, flops: int) -> None:
+def report(pairs: list[dict[str, dict]], args: argparse.Namespace) -> None:
     """Prints the operations of a step and the ratios."""
     ours, peer = (pairs[0][side] for side in SIDES)
+    flops = ours["flops"]
     print(
         f"{flops / 1e12:.3f} TFLOP a step by the formula; of our compiled program by XLA's count "
         f"{ours['program_flops'] / flops:.3f} of that"
