@@ -1,16 +1,18 @@
 """Will it fit? Compiles a config's step of training for a mesh and says what each device holds.
 
-  python -m capjax.fits --config configs/guiding/coco_coca.py --devices 64 \\
-      --config.mesh.fsdp=64 --config.mesh.data=1 --config.batch_size=1024 --memory 80
+  python -m capjax.fits --config configs/guiding/coco_coca.py --topology v5e:8x8 \\
+      --config.mesh.fsdp=64 --config.mesh.data=1 --config.batch_size=1024 --memory 16
 
 Nothing is trained and no array is made: the step is compiled for abstract ones, with the mesh, the
 sharding, the precision and the rematerialisation of the config, and the compiler says what it
-needs. --devices simulates so many on this machine's CPU; without it the step is compiled for the
-devices that are there. The data need not be there either, unless the tokenizer is read from files.
+needs. --topology compiles for TPUs that are not there, such as v5e:8x8, v5:4x4x4 (v5p) or v6e:4x4,
+and needs libtpu alone (pip install 'capjax[tpu]'); --devices simulates so many on this machine's
+CPU; without either the step is compiled for the devices that are there. The data need not be there
+either, unless the tokenizer is read from files.
 
 Parameters, optimiser and batch are exact. Temporaries (activations, gradients, gathered kernels)
-are those of the compiler that was asked: XLA for CPUs computes bfloat16 in float32 and does not
-shorten lifetimes as the one for GPUs and TPUs does, so a simulated number is an upper bound.
+are those of the compiler that was asked. XLA for CPUs computes bfloat16 in float32 and undoes
+rematerialisation, so that a simulated number is an upper bound, often a multiple.
 
 Exit code 0, or 1 if --memory is not enough. Raises `UserError` as training would.
 """
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import math
 import os
@@ -66,8 +69,12 @@ class _Sizes:
     special_tokens: Any
 
 
-def fit(config: Any, compiler_options: dict[str, Any] | None = None) -> Fit:
-    """What the config's step needs on the devices that JAX has."""
+def fit(
+    config: Any,
+    compiler_options: dict[str, Any] | None = None,
+    devices: Sequence[Any] | None = None,
+) -> Fit:
+    """What the config's step needs on these devices (None: those that JAX has)."""
     import jax
 
     from capjax import runs
@@ -79,7 +86,7 @@ def fit(config: Any, compiler_options: dict[str, Any] | None = None) -> Fit:
     from capjax.train_step import abstract_state, make_step
 
     validate(config)
-    mesh = mesh_lib.make_mesh(config.mesh)
+    mesh = mesh_lib.make_mesh(config.mesh, devices)
     mesh_lib.check_batch(mesh, config.batch_size, config.accumulate_steps)
     model = runs.make_model(config, _tokenizer(config))
     task = runs.make_task(config, model)
@@ -87,18 +94,20 @@ def fit(config: Any, compiler_options: dict[str, Any] | None = None) -> Fit:
     tx = make_optimizer(config.optimizer, schedule)
     with jax.set_mesh(mesh):
         abstract = abstract_state(task, tx, config.ema_decay, config.sharding, mesh)
-        step = make_step(
-            task,
-            tx,
-            schedule,
-            seed=config.seed,
-            accumulate_steps=config.accumulate_steps,
-            ema_decay=config.ema_decay,
-            abstract=abstract,
-            mesh=mesh,
-            frozen=frozen(config.optimizer, abstract["params"]),
-        )
-        batch = _batch(config, model, mesh_lib.batch_sharding(mesh))
+    # Not on the mesh, whose devices may not be there: the step begins with a random key.
+    step = make_step(
+        task,
+        tx,
+        schedule,
+        seed=config.seed,
+        accumulate_steps=config.accumulate_steps,
+        ema_decay=config.ema_decay,
+        abstract=abstract,
+        mesh=mesh,
+        frozen=frozen(config.optimizer, abstract["params"]),
+    )
+    batch = _batch(config, model, mesh_lib.batch_sharding(mesh))
+    with jax.set_mesh(mesh):
         memory = step.lower(abstract, batch).compile(compiler_options).memory_analysis()
     return Fit(
         parameters=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract["params"])),
@@ -143,6 +152,26 @@ def _batch(config: Any, model: Any, sharding: Any) -> dict[str, Any]:
     }
 
 
+def described(topology: str) -> list[Any]:
+    """The devices of TPUs that are not there; UserError without libtpu, or for no such slice."""
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError("--topology needs libtpu: pip install 'capjax[tpu]', or use --devices")
+    # libtpu takes this host for a TPU's and asks the cloud who it is, unless it is told not to.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # it only compiles, for no chip
+    from jax.experimental import topologies
+
+    try:
+        return list(topologies.get_topology_desc(topology, platform="tpu").devices)
+    except Exception as error:  # jaxlib's own kinds, which have no common one
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"--topology {topology!r} is none that libtpu knows ({reason}): write it like v5e:8x8, "
+            "v5:4x4x4 or v6e:4x4"
+        ) from error
+
+
 def text(found: Fit, memory: float | None) -> str:
     """The table, and the verdict if there is a limit in GiB."""
     mesh = ", ".join(f"{name}: {count}" for name, count in found.mesh.items())
@@ -179,7 +208,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, metavar="FILE.py[:ARG]")
-    parser.add_argument("--devices", type=int, metavar="N", help="so many, simulated on the CPU")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--devices", type=int, metavar="N", help="so many, simulated on the CPU")
+    where.add_argument("--topology", metavar="KIND:AxB", help="TPUs that are not there: v5e:8x8")
     parser.add_argument("--memory", type=float, metavar="GIB", help="of one device")
     parser.add_argument("--json", metavar="FILE", help="where to write the numbers, in bytes")
     args, overrides = parser.parse_known_args(argv)
@@ -192,9 +223,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={args.devices}"
         os.environ["JAX_PLATFORMS"] = "cpu"
         options = _QUICK
+    if args.topology:
+        os.environ["JAX_PLATFORMS"] = "cpu"
     from capjax import config as config_lib
 
-    found = fit(config_lib.load(args.config, overrides), options)
+    devices = described(args.topology) if args.topology else None
+    found = fit(config_lib.load(args.config, overrides), options, devices)
     print(text(found, args.memory))
     if args.json:
         from capjax.whole_file import whole_file

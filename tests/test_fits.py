@@ -7,6 +7,7 @@ import optax
 import pytest
 import toy
 
+from capjax import config as configs
 from capjax import fits
 from capjax.errors import UserError
 from capjax.models.coca import Model
@@ -49,12 +50,26 @@ def test_the_parts_add_up(tmp_path, capsys):
 
 def test_what_is_too_large_says_so(monkeypatch, capsys):
     large = fits.Fit(10**9, {"data": 2}, 4 * 2**30, 8 * 2**30, 0, 0, 2**30)
-    monkeypatch.setattr(fits, "fit", lambda config, options: large)
+    monkeypatch.setattr(fits, "fit", lambda *_: large)
     assert fits.main(["--config", TOY, "--memory", "12"]) == 1
     assert "it does not fit: 1.00 GiB too much" in capsys.readouterr().out
 
 
-def test_mistakes_are_named():
+def test_tpus_that_are_not_there():
+    """The one compiler of TPUs says what it needs; it is a download of its own."""
+    pytest.importorskip("libtpu", reason="the extra tpu is not installed")
+    found = fits.fit(configs.load(f"{TOY}:devices=-1"), devices=fits.described("v5e:2x4"))
+    assert found.mesh == {"data": 8, "fsdp": 1, "tensor": 1}
+    assert found.parameter_bytes == 4 * found.parameters
+    with pytest.raises(UserError, match="'v5e:3x17' is none that libtpu knows"):
+        fits.described("v5e:3x17")
+
+
+def test_mistakes_are_named(monkeypatch):
+    monkeypatch.setattr(fits.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    with pytest.raises(UserError, match="--topology needs libtpu"):
+        fits.main(["--config", TOY, "--topology", "v5e:2x2"])
     with pytest.raises(UserError, match="--devices is 0"):
         fits.main(["--config", TOY, "--devices", "0"])
     with pytest.raises(UserError, match=r"data x fsdp = 8 .* does not divide batch_size=12"):
