@@ -3,8 +3,8 @@
 Orbax writes each step to a temporary directory and renames it once it is complete, so a run that
 is killed while saving leaves the steps before it, and what is half-written is never seen. What is
 to go gets another name first, for the same reason: a step that is seen is whole. A step holds the
-items `params`, `ema` (if there is one), `optimizer` (with the step) and `host`, plain JSON; reading
-`params` alone reads nothing else.
+items `params`, `ema` and `task` (what the task carries) where there are, `optimizer` (with the
+step) and `host`, plain JSON; reading `params` alone reads nothing else.
 
 `save_async` returns once the arrays are copied from the devices, so the state may be donated to
 the next step at once; writing goes on in a thread. On disk are never more than the steps that the
@@ -107,8 +107,7 @@ class Checkpoints:
             "optimizer": {"step": state["step"], "opt_state": state["opt_state"]},
             "host": host,
         }
-        if "ema" in state:
-            items["ema"] = state["ema"]
+        items |= {name: state[name] for name in ("ema", "task") if name in state}
         if values is not None:
             self.policy = dataclasses.replace(self.policy, values=dict(values))
         self._save(step, items)
@@ -182,13 +181,10 @@ class Checkpoints:
             "optimizer": {"step": abstract["step"], "opt_state": abstract["opt_state"]},
             "host": None,
         }
-        if "ema" in abstract:
-            wanted["ema"] = abstract["ema"]
-        items = self._load(wanted, step)
+        more = [name for name in ("ema", "task") if name in abstract]
+        items = self._load(wanted | {name: abstract[name] for name in more}, step)
         state = {"params": items["params"], **items["optimizer"]}
-        if "ema" in abstract:
-            state["ema"] = items["ema"]
-        return state, items["host"]
+        return state | {name: items[name] for name in more}, items["host"]
 
     def restore_params(
         self, abstract_params: Any, step: int, use_ema: bool

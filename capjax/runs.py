@@ -241,9 +241,12 @@ def check_prefixes(model: Any, source: Any) -> None:
         )
 
 
-def make_task(config: ConfigDict, model: Any) -> Any:
-    """The task of the config on this model."""
-    return config_lib.instantiate(config.task, "Task", where="config.task", model=model)
+def make_task(config: ConfigDict, model: Any, tokenizer: TokenRows | None = None) -> Any:
+    """The task of the config on this model; to train, a task may need the tokenizer."""
+    given = {} if tokenizer is None else {"tokenizer": tokenizer}
+    return config_lib.instantiate(
+        config.task, "Task", where="config.task", if_taken=given, model=model
+    )
 
 
 def make_loader(

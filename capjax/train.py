@@ -51,6 +51,7 @@ from capjax.parallel import mesh as mesh_lib
 from capjax.parallel import process_flags, processes
 from capjax.parts import load_parts, replaced
 from capjax.retention import Policy
+from capjax.rollout_step import RolloutStep, acts, check_acting, per_step
 from capjax.signals import BrokenOff, Interrupted, Signals
 from capjax.spikes import skipping
 from capjax.startup import Startup, process_age
@@ -125,7 +126,8 @@ class _Loop:
         self.instruments = Instruments(config, workdir, model, progress.say)
         self.best: dict[int, float] = {}  # config.checkpoint.best_metric by step
         runs.check_prefixes(model, source)
-        self.task = runs.make_task(config, model)
+        self.task = runs.make_task(config, model, tokenizer)
+        check_acting(self.task, config)
         # Before the first step: a typo in an evaluator should not surface hours later.
         self.evaluators = {
             name: config_lib.instantiate(
@@ -134,7 +136,7 @@ class _Loop:
             for name, section in config.evals.items()
         }
         self.schedule = make_schedule(config.optimizer, config.steps)
-        self.tx = make_optimizer(config.optimizer, self.schedule)
+        self.tx = make_optimizer(config.optimizer, per_step(self.schedule, self.task))
         self.abstract = abstract_state(self.task, self.tx, config.ema_decay, config.sharding, mesh)
         share = mesh_lib.input_share(mesh)
         self.loader = runs.make_loader(config, source, tokenizer, share)
@@ -160,7 +162,7 @@ class _Loop:
                 device_batch = mesh_lib.put_batch(batch, sharding)
                 if step + 1 == first:
                     startup.done("batch")
-                arguments = (device_batch,)
+                arguments = (device_batch, *([batch] if acts(self.task) else []))
                 if instruments.guard.skips:
                     arguments += (instruments.guard.limit(step + 1),)
                 with instruments.trace(step + 1):
@@ -201,7 +203,8 @@ class _Loop:
 
     def _make_step(self) -> Any:
         config = self.config
-        step = make_step(
+        make = RolloutStep if acts(self.task) else make_step
+        step = make(
             self.task,
             self.tx,
             self.schedule,
@@ -217,6 +220,8 @@ class _Loop:
     def _count(self, train_step: Any, arguments: tuple) -> flops.Flops:
         """The operations of a step on these arguments (batch, ...)."""
         params, batch, devices = self.state["params"], arguments[0], self.mesh.size
+        if acts(self.task):
+            return train_step.flops(self.state, batch)
         return flops.count(
             self.task.loss, params, batch, train_step, (self.state, *arguments), devices
         )

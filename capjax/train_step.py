@@ -6,6 +6,7 @@ The state is a plain dict, so that what is on disk is that dict:
     params     the task's parameters, a nested dict of arrays
     opt_state  the optimiser's
     ema        moving average of `params`, only with ema_decay > 0
+    task       what the task carries from step to step, only if it offers `carried`
 
 Randomness is folded from (seed, purpose, step): no key is carried along, and a resumed run draws
 what an undisturbed one would. The numbers do not depend on the mesh beyond the order of sums.
@@ -45,7 +46,9 @@ def rng_for(seed: int, purpose: str) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), _PURPOSES.index(purpose))
 
 
-def first_state(params: Any, tx: optax.GradientTransformation, ema_decay: float) -> State:
+def first_state(
+    params: Any, tx: optax.GradientTransformation, ema_decay: float, task: Any = None
+) -> State:
     """The state before the first step with these parameters; to be called under `jit`."""
     state = {
         "step": jnp.zeros((), jnp.int32),
@@ -54,6 +57,8 @@ def first_state(params: Any, tx: optax.GradientTransformation, ema_decay: float)
     }
     if ema_decay:
         state["ema"] = jax.tree.map(jnp.copy, params)
+    if hasattr(task, "carried"):
+        state["task"] = task.carried(params)
     return state
 
 
@@ -62,7 +67,9 @@ def abstract_state(
 ) -> State:
     """The state's shapes, each with its sharding: what to restore into, and how to initialise."""
 
-    shapes = jax.eval_shape(lambda: first_state(_init(task)(rng_for(0, "init")), tx, ema_decay))
+    shapes = jax.eval_shape(
+        lambda: first_state(_init(task)(rng_for(0, "init")), tx, ema_decay, task)
+    )
     shardings = state_shardings(rules, shapes, shapes["params"], mesh)
     return jax.tree.map(
         lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
@@ -93,7 +100,7 @@ def init_state(
     if params is None:
         params = first_params(task, abstract, seed)
     return jax.jit(
-        lambda p: first_state(p, tx, ema_decay), out_shardings=shardings, donate_argnums=0
+        lambda p: first_state(p, tx, ema_decay, task), out_shardings=shardings, donate_argnums=0
     )(params)
 
 
@@ -128,21 +135,7 @@ def make_step(
             loss, metrics, grads = loss_and_grads(
                 task, state["params"], batch, step_rng, accumulate_steps
             )
-        statistics = metrics.pop(batch_norm.COLLECTION, {})
-        updates, opt_state = tx.update(grads, state["opt_state"], state["params"])
-        params = batch_norm.merge(optax.apply_updates(state["params"], updates), statistics)
-        if frozen is not None:
-            params = jax.tree.map(lambda f, x, y: x if f else y, frozen, state["params"], params)
-        new = {"step": state["step"] + 1, "params": params, "opt_state": opt_state}
-        if ema_decay:
-            new["ema"] = optax.incremental_update(params, state["ema"], 1 - ema_decay)
-        metrics = metrics | {
-            "loss": loss,
-            "learning_rate": schedule(state["step"]),
-            "grad_norm": optax.global_norm(grads),
-            "param_norm": optax.global_norm(params),
-        }
-        return new, {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
+        return updated(state, loss, metrics, grads, tx, schedule, ema_decay, frozen)
 
     shardings = jax.tree.map(lambda s: s.sharding, abstract)
     whole = NamedSharding(mesh, PartitionSpec())
@@ -154,6 +147,41 @@ def make_step(
     )
 
 
+def updated(
+    state: State,
+    loss: jax.Array,
+    metrics: dict[str, Any],
+    grads: Any,
+    tx: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    ema_decay: float,
+    frozen: Any,
+) -> tuple[State, dict[str, jax.Array]]:
+    """(the state after one update by these gradients, all metrics of the step)."""
+    statistics = metrics.pop(batch_norm.COLLECTION, {})
+    updates, opt_state = tx.update(grads, state["opt_state"], state["params"])
+    params = batch_norm.merge(optax.apply_updates(state["params"], updates), statistics)
+    if frozen is not None:
+        params = jax.tree.map(lambda f, x, y: x if f else y, frozen, state["params"], params)
+    new = {"step": state["step"] + 1, "params": params, "opt_state": opt_state}
+    if ema_decay:
+        new["ema"] = optax.incremental_update(params, state["ema"], 1 - ema_decay)
+    if "task" in state:
+        new["task"] = state["task"]
+    metrics = metrics | {
+        "loss": loss,
+        "learning_rate": schedule(state["step"]),
+        "grad_norm": optax.global_norm(grads),
+        "param_norm": optax.global_norm(params),
+    }
+    return new, {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
+
+
+def stopped(frozen: Any, params: Any) -> Any:
+    """The parameters, of which no gradient is computed where `frozen` is True."""
+    return jax.tree.map(lambda f, p: jax.lax.stop_gradient(p) if f else p, frozen, params)
+
+
 class _Frozen:
     """A task whose loss does not depend on some parameters, as far as gradients know."""
 
@@ -163,15 +191,12 @@ class _Frozen:
             self.accumulate = self._accumulate
 
     def loss(self, params, batch, rng: jax.Array):
-        return self.task.loss(self._stopped(params), batch, rng)
+        return self.task.loss(stopped(self.frozen, params), batch, rng)
 
     def _accumulate(self, params, batch, microbatches, rng: jax.Array):
         loss, metrics, grads = self.task.accumulate(params, batch, microbatches, rng)
         zero = jax.tree.map(lambda f, g: jnp.zeros_like(g) if f else g, self.frozen, grads)
         return loss, metrics, zero
-
-    def _stopped(self, params):
-        return jax.tree.map(lambda f, p: jax.lax.stop_gradient(p) if f else p, self.frozen, params)
 
 
 def loss_and_grads(
@@ -190,7 +215,7 @@ def loss_and_grads(
     if accumulate_steps == 1:
         (loss, metrics), grads = grad_fn(params, batch, rng)
         return loss, metrics, grads
-    microbatches = jax.tree.map(lambda x: _split(x, accumulate_steps), batch)
+    microbatches = jax.tree.map(lambda x: split_rows(x, accumulate_steps), batch)
     if hasattr(task, "accumulate"):
         return task.accumulate(params, batch, microbatches, rng)
 
@@ -215,7 +240,7 @@ def loss_and_grads(
     return loss, metrics, grads
 
 
-def _split(x: jax.Array, count: int) -> jax.Array:
+def split_rows(x: jax.Array, count: int) -> jax.Array:
     """[B,...] -> [K,B/K,...]: microbatch k takes rows k, k+K, ... so that no row changes device."""
     if x.shape[0] % count:
         raise UserError(

@@ -13,7 +13,10 @@ import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 COMPILE_CACHE = REPOSITORY / ".cache" / "jax"
-COMPILED_QUICKLY = {"models", "parallel", "tasks", "weights", "test_configs.py", "test_parts.py"}
+COMPILED_QUICKLY = {
+    "models", "parallel", "rewards", "tasks", "weights",
+    "test_colabs.py", "test_configs.py", "test_parts.py",
+}  # fmt: skip
 
 jax.config.update("jax_compilation_cache_dir", str(COMPILE_CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

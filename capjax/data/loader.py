@@ -36,9 +36,9 @@ _MAX_TRIES = 100  # draws at one position before the source counts as unusable
 class Examples:
     """The endless stream of one process, by position: `examples[i]` is a dict of one example.
 
-    image uint8 [S,S,3] (a record without a picture has none), tokens int32 [L], key str, the
-    record's `NUMBERS`, and `bad`: the records (key, reason) that were drawn at this position and
-    could not be used.
+    image uint8 [S,S,3] (a record without a picture has none), tokens int32 [L], key str, all its
+    captions, the record's `NUMBERS`, and `bad`: the records (key, reason) that were drawn at this
+    position and could not be used.
 
     captions: fields of `caption_choice.CaptionChoice`. flip: half of the pictures are mirrored;
     with flip_sided=False only those whose caption speaks of no left or right. rand_augment: fields
@@ -116,7 +116,8 @@ class Examples:
         except UserError as error:
             raise BadRecord(key, str(error)) from error
         numbers = {name: record[name] for name in NUMBERS if name in record}
-        example = {"tokens": tokens, "key": key, **numbers}
+        captions = list(record["captions"])
+        example = {"tokens": tokens, "key": key, "captions": captions, **numbers}
         if "image" in record:
             example["image"] = self._image(record["image"], caption, rng)
         return example
@@ -136,7 +137,8 @@ class Examples:
 
 
 class TrainLoader:
-    """Iterates over batches {"image": uint8 [B,S,S,3], "tokens": int32 [B,L], "key": list of str}.
+    """Iterates over batches {"image": uint8 [B,S,S,3], "tokens": int32 [B,L], "key": list of str,
+    "captions": list of lists of str, all of each record}.
 
     Records without pictures make batches without "image". Where records have numbers (`NUMBERS`),
     also these: int32 [B], -1 for a record without one.
@@ -185,6 +187,7 @@ class TrainLoader:
             **({"image": np.stack([row["image"] for row in rows])} if pictured else {}),
             "tokens": np.stack([row["tokens"] for row in rows]),
             "key": [row["key"] for row in rows],
+            "captions": [row["captions"] for row in rows],
             **{
                 name: np.array([row.get(name, -1) for row in rows], np.int32)
                 for name in NUMBERS

@@ -312,7 +312,7 @@ AUGMENT = {"layers": 2, "magnitude": 9, "policy": "timm_increasing"}
 
 def test_records_without_pictures_are_batches_of_text(words):
     batch = next(loader(words, Pairs(image=False)))
-    assert sorted(batch) == ["key", "tokens"]
+    assert sorted(batch) == ["captions", "key", "tokens"]
     assert batch["tokens"].shape == (4, 40)
 
     class Mixed(Pairs):
