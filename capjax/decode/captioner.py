@@ -102,6 +102,7 @@ class Captioner:
         options: Options | None = None,
         *,
         rng: jax.Array | None = None,
+        unconditional: Any = None,
         prompt: str | Sequence[str] = "",
         companion: Companion | None = None,
         must_contain: Sequence[Phrase] | Sequence[Sequence[Phrase]] = (),
@@ -109,10 +110,11 @@ class Captioner:
         """Begins to write on the device; the function that it gives waits for the captions [B][K].
 
         context: [B,C,E] of `encode`; guidance_scale: one number, or one a picture; rng: a key or
-        keys [B], for sampling; prompt: what captions begin with, one text or one for each picture;
-        companion: another model that has a say; must_contain: phrases that beams must write, each a
-        text or a tuple of alternatives, with or without a capital: the same for all pictures, or a
-        list of phrases for each.
+        keys [B], for sampling; unconditional: what the branch without a picture reads, [B,C,E] or
+        [1,C,E] for all, if not what the model has for it; prompt: what captions begin with, one
+        text or one for each picture; companion: another model that has a say; must_contain: phrases
+        that beams must write, each a text or a tuple of alternatives, with or without a capital:
+        the same for all pictures, or a list of phrases for each.
 
         Raises UserError for what `search` refuses, and a companion with another vocabulary.
         """
@@ -127,6 +129,7 @@ class Captioner:
             guidance_scale,
             options,
             rng=rng,
+            unconditional=unconditional,
             prompt=rows,
             prompt_length=lengths,
             companion=companion,

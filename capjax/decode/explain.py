@@ -30,7 +30,7 @@ from capjax import special_tokens
 from capjax.data.token_rows import TokenRows
 from capjax.decode.captioner import Captioner
 from capjax.decode.options import Options
-from capjax.decode.search import search
+from capjax.decode.search import search, without_picture
 
 
 class Token(NamedTuple):
@@ -151,11 +151,12 @@ def read(model: nn.Module, params: Any, context: Any, tokens: jax.Array) -> Read
     eos = special_tokens.of(model).eos
     written = np.asarray(tokens) != eos
     longest = min(int(np.cumprod(written, 1).sum(1).max(initial=0)) + 1, tokens.shape[1])
-    return _read(model, params, context, jnp.asarray(tokens), longest)
+    blind = without_picture(model, params, context)
+    return _read(model, params, context, blind, jnp.asarray(tokens), longest)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _read(model: nn.Module, params, context, tokens: jax.Array, longest) -> Reading:
+def _read(model: nn.Module, params, context, blind, tokens: jax.Array, longest) -> Reading:
     rows, length = tokens.shape
     special = special_tokens.of(model)
     # What no search writes is not what plain decoding would write either.
@@ -174,8 +175,8 @@ def _read(model: nn.Module, params, context, tokens: jax.Array, longest) -> Read
         kept = (old.at[:, position].set(new) for old, new in zip(reading, now, strict=True))
         return token, state, Reading(*kept)
 
-    # The branch without a picture reads zeros; each branch begins once for all scales.
-    both = jax.tree.map(lambda x: jnp.concatenate([x, jnp.zeros_like(x)]), context)
+    # Each branch begins once for all scales.
+    both = jax.tree.map(lambda *branches: jnp.concatenate(branches), context, blind)
     state = jax.tree.map(lambda x: jnp.repeat(x, rows, 0), decoder("start_decoding", both))
     first = jnp.full(rows, special.start, jnp.int32)
     nothing = jnp.zeros((rows, length))

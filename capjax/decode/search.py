@@ -77,7 +77,8 @@ def search(
     """Captions of contexts, an array [B,C,E] or a tree of arrays that begin with B.
 
     guidance_scale: one number, or one a picture; where all are 1 the other branch is skipped: it
-      would cancel out. unconditional: what that branch reads, zeros unless given.
+      would cancel out. unconditional: what that branch reads, [B,C,E] or [1,C,E] for all; unless
+      given, what `without_picture` finds.
     rng: for sampling, a key or keys [B]; a picture's captions depend on its own key alone.
     prompt: int32 [B,P] that captions begin with, after BOS; of row b the first prompt_length[b]. In
       a vocabulary without BOS its first token is read in BOS's place, and does not come back.
@@ -95,8 +96,7 @@ def search(
     needs = companion is not None and companion.needs_unconditional
     branches = 2 if np.any(scales != 1.0) or needs else 1
     if unconditional is None:
-        # One row stands for all: what reads no picture is alike for every picture.
-        unconditional = jax.tree.map(lambda x: jnp.zeros((1, *x.shape[1:]), x.dtype), context)
+        unconditional = without_picture(model, params, context)
     steps = min(model.max_length - 1, _limit(options, prompt, model))
     first, prompt, lengths = prompts.begin(model, prompt, prompt_length, batch, steps)
     if phrases is not None:
@@ -113,6 +113,17 @@ def search(
     extra = companion.arrays(batch) if companion else None
     inputs = (context, unconditional, jnp.asarray(scales), weights, first, prompt, lengths)
     return _search(how, params, inputs, keys, extra, phrases)
+
+
+def without_picture(model: nn.Module, params, context: Any) -> Any:
+    """What stands for no picture, [1,C,E] for contexts [B,C,E]: zeros, or what the model learned.
+
+    One row stands for all: what reads no picture is alike for every picture.
+    """
+    if getattr(model, "learned_null", False):
+        null = model.apply({"params": params}, method="null_context")
+        return null.astype(context.dtype)[None]
+    return jax.tree.map(lambda x: jnp.zeros((1, *x.shape[1:]), x.dtype), context)
 
 
 def schedule_of(weights: tuple[float, ...], steps: int) -> jax.Array:

@@ -67,6 +67,7 @@ class Model(nn.Module):
     stem: str = "patch"
     caption_queries: int = 0
     normalize_bottleneck: bool = False  # not stated in the paper; see its spec
+    learned_null: bool = False  # what stands for no picture is a parameter, not zeros
     dropout: float = 0.0
     dtype: str = "float32"  # of the computation; parameters are float32
     remat: str = "none"
@@ -103,6 +104,10 @@ class Model(nn.Module):
         self.caption_decoder = CaptionDecoder(
             self.vocab_size, s.multimodal_layers, text, self.remat
         )
+        if self.learned_null:
+            # It begins as the zeros that it takes the place of.
+            queries = self.caption_queries if self.variant == "attention_pooling" else 1
+            self.null = self.param("null", nn.initializers.zeros, (queries, s.embedding_dim))
         self.logit_scale = self.param(
             "logit_scale", nn.initializers.constant(np.log(1 / INITIAL_TEMPERATURE)), ()
         )
@@ -119,6 +124,10 @@ class Model(nn.Module):
         if self.normalize_bottleneck:
             pooled = embedding[:, None].astype(pooled.dtype)
         return ImageFeatures(embedding, pooled)
+
+    def null_context(self) -> jax.Array:
+        """float32 [C,E]: the context of no picture, of a model with `learned_null`."""
+        return self.null
 
     def encode_text(self, tokens: jax.Array, train: bool = False):
         """int32 [B,L] -> (text embedding float32 [B,E] of unit length, words [B,T,D])."""

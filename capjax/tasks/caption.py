@@ -2,8 +2,8 @@
 
 Each example's context is replaced by zeros, with probability `conditioning_dropout`, before the
 caption decoder reads it; such an example trains the unconditional branch f(., 0) with the same
-cross-entropy (guiding, arXiv 2307.16686, section 3.1). Zeros, not a black picture and not a
-learned vector.
+cross-entropy (guiding, arXiv 2307.16686, section 3.1). Zeros, not a black picture; a model with
+`learned_null` has a vector of its own in their place, which such examples train.
 
 Letters: B batch, L caption positions, T = L - 1, C context tokens, E embedding width.
 """
@@ -20,10 +20,17 @@ from capjax.models.init import init
 from capjax.tasks.losses import caption_cross_entropy
 
 
-def drop_conditioning(rng: jax.Array, context: jax.Array, rate: float) -> jax.Array:
-    """context [B,C,E] with each example's rows all zero with probability `rate`."""
+def drop_conditioning(
+    rng: jax.Array, context: jax.Array, rate: float, null: jax.Array | float = 0
+) -> jax.Array:
+    """context [B,C,E] with each example's rows replaced by `null` with probability `rate`."""
     keep = jax.random.bernoulli(rng, 1.0 - rate, (context.shape[0], 1, 1))
-    return jnp.where(keep, context, 0)
+    return jnp.where(keep, context, jnp.asarray(null, context.dtype))
+
+
+def null_of(model: nn.Module) -> jax.Array | float:
+    """What stands for no picture, asked of a model within `apply`: [C,E] if it learned it, or 0."""
+    return model.null_context() if getattr(model, "learned_null", False) else 0
 
 
 def check_rate(rate: float) -> float:
@@ -53,7 +60,8 @@ class Task:
 
         def forward(model):
             context = model.encode_image(batch["image"], train=True).context
-            context = drop_conditioning(condition_rng, context, self.conditioning_dropout)
+            rate = self.conditioning_dropout
+            context = drop_conditioning(condition_rng, context, rate, null_of(model))
             _, words = model.encode_text(tokens, train=True)
             return model.caption_logits(words, context, train=True)
 

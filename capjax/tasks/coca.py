@@ -17,7 +17,7 @@ import jax
 from capjax import special_tokens
 from capjax.models.init import init
 from capjax.tasks.cached_contrastive import cached_loss_and_grads
-from capjax.tasks.caption import check_rate, drop_conditioning
+from capjax.tasks.caption import check_rate, drop_conditioning, null_of
 from capjax.tasks.losses import caption_nll, mean_over_words, softmax_contrastive
 
 
@@ -63,7 +63,8 @@ class Task:
         def forward(model):
             features = model.encode_image(batch["image"], train=True)
             text, words = model.encode_text(tokens, train=True)
-            context = drop_conditioning(condition_rng, features.context, self.conditioning_dropout)
+            rate, null = self.conditioning_dropout, null_of(model)
+            context = drop_conditioning(condition_rng, features.context, rate, null)
             logits = model.caption_logits(words, context, train=True)
             return features.embedding, text, logits
 

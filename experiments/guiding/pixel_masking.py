@@ -1,7 +1,8 @@
-"""Ablation: the picture is blackened in training, where guiding zeroes its embedding.
+"""The picture is blackened in training, where guiding zeroes its embedding.
 
-The unconditional branch that decoding uses, f(., 0), is then never trained: what is trained is
-f(., e(black)). Guidance against zeros must not work.
+What is trained is then f(., e(black)), and the f(., 0) that decoding uses is not: an ablation.
+Where decoding reads e(black), too (`Captioner.start(.., unconditional=..)`), it is another way to
+have an unconditional branch (`beyond`).
 
 Letters: B batch, S side in pixels.
 """
@@ -16,10 +17,13 @@ from capjax.tasks.caption import check_rate, drop_conditioning
 
 
 class Task(coca.Task):
-    """CoCa's joint loss on batches of which a share `rate` of the pictures is black."""
+    """CoCa's joint loss on batches of which a share `rate` of the pictures is black.
 
-    def __init__(self, *, model: nn.Module, rate: float = 0.5):
-        super().__init__(model=model)
+    weights: `contrastive_weight` and `caption_weight`, those of `capjax.tasks.coca` unless given.
+    """
+
+    def __init__(self, *, model: nn.Module, rate: float = 0.5, **weights: float):
+        super().__init__(model=model, **weights)
         self.rate = check_rate(rate)
 
     def loss(self, params, batch, rng: jax.Array):

@@ -63,7 +63,7 @@ def test_flip_is_where_half_of_the_captions_are_specific(rates, expected, monkey
     np.testing.assert_allclose(claims.flip(rates), expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("scale", ["small", "flickr8k"])
+@pytest.mark.parametrize("scale", ["small", "flickr8k", "beyond"])
 def test_committed_results_name_every_claim(scale):
     """What the README reports is what a run of the code wrote."""
     path = ROOT / "experiments" / "guiding" / "results" / f"{scale}.json"
@@ -72,5 +72,6 @@ def test_committed_results_name_every_claim(scale):
     required = {
         "small": {"attribute_rate", "flip", "retrieval", "cider_falls", "ablation_pixels_masked"},
         "flickr8k": {"sight", "retrieval_judged", "retrieval_own", "cider_falls", "table"},
+        "beyond": {"trade_off", "criterion", "beams", "stopping_rule", "distillation", "one_pass"},
     }
     assert required[scale] <= names
