@@ -132,13 +132,14 @@ def run(point: Point) -> int:
 def table(runs: Sequence[Point]) -> str:
     """What the runs that have begun have logged so far."""
     from capjax.report import runs_table
+    from capjax.report.grid import lines_of
     from capjax.report.runs import metrics_of, read_runs
 
     begun = [point.workdir for point in runs if (point.workdir / "metrics.jsonl").exists()]
     if not begun:
         return "no run has begun"
     logs = read_runs(begun)
-    return runs_table.text(runs_table.grid(logs, metrics_of(logs, r"^loss$|^evals/")))
+    return lines_of(runs_table.grid(logs, metrics_of(logs, r"^loss$|^evals/")))
 
 
 def _name(index: int, count: int, point: Overrides) -> str:

@@ -10,6 +10,7 @@ import threading
 import time
 import types
 
+import clip_flops
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +20,7 @@ import toy
 from capjax import flops
 from capjax.errors import UserError
 from capjax.logs import read_metrics
-from capjax.models import clip, clip_flops
+from capjax.models import clip
 from capjax.retention import Policy
 from capjax.signals import RESTART
 from capjax.spikes import Guard

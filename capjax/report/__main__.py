@@ -12,6 +12,7 @@ from pathlib import Path
 
 from capjax.errors import UserError, exit_cleanly
 from capjax.report import run_curves, runs_page, runs_table
+from capjax.report.grid import lines_of
 from capjax.report.runs import metrics_of, read_runs
 
 # In the table without --metrics: what was optimised and what was evaluated.
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     drawn = metrics_of(runs, args.metrics)
     shown = drawn if args.metrics else metrics_of(runs, _TABLE)[:_MOST]
     rows = runs_table.grid(runs, shown)
-    print(runs_table.text(rows))
+    print(lines_of(rows))
     if not args.out:
         return
     out = Path(args.out)

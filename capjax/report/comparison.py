@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from capjax.metrics.bootstrap import Difference, Interval
 from capjax.metrics.spider import PICKS
+from capjax.report.grid import lines_of
 from capjax.report.table import Column, column
 
 Intervals = Mapping[str, Interval]  # metric -> its value
@@ -26,16 +27,7 @@ def text(systems: Mapping[str, Intervals], differences: Mapping[str, Differences
         row += [_interval(name, values.get(name)) for values in systems.values()]
         row += [_difference(name, values.get(name)) for values in differences.values()]
         grid.append(row)
-    widths = [max(map(len, cells)) for cells in zip(*grid, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in grid
-    ]
-    lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join(lines)
+    return lines_of(grid)
 
 
 def _column(name: str) -> Column:

@@ -20,20 +20,6 @@ def grid(runs: Sequence[RunLog], metrics: Sequence[str]) -> list[list[str]]:
     return rows
 
 
-def text(rows: Sequence[Sequence[str]]) -> str:
-    """The grid for a terminal."""
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join(lines)
-
-
 def _cell(run: RunLog, metric: str) -> str:
     last, best = run.last(metric), run.best(metric)
     if last is None or best is None:

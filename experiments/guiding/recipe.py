@@ -49,6 +49,28 @@ def tiny_coca(config: ConfigDict, runlocal: bool, variant: str = "bottleneck") -
     config.tokenizer.num_records = 100 if runlocal else 1000
 
 
+def small_world(config: ConfigDict, pictures: dict, size: int, steps: int, runlocal: bool) -> None:
+    """A tiny CoCa trained from scratch with dropout 0.5 on `size` generated `pictures`."""
+    config.steps = 4 if runlocal else steps
+    config.batch_size = 8 if runlocal else 64
+    config.log_every = 2 if runlocal else 100
+    tiny_coca(config, runlocal)
+    config.task = dict(name="capjax.tasks.coca", conditioning_dropout=0.5)
+    config.data.train = dict(pictures, split="train", size=100 if runlocal else size)
+    config.data.cache = True
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule.warmup_steps = 1 if runlocal else 100
+    config.checkpoint.every = 0
+    config.mesh.data = 1  # too small to be worth splitting
+    config.evals.guidance = dict(
+        type="capjax.evals.guidance",
+        every=config.steps,
+        guidance_scales=(1.0, 2.0),
+        data=dict(pictures, split="val", size=16 if runlocal else 200),
+        batch_size=16 if runlocal else 64,
+    )
+
+
 def fine_tuning(config: ConfigDict, *, dropout: float, steps: int, runlocal: bool) -> None:
     """Adam, batch 128, the caption loss alone; 1,000 steps to 1e-5, then linearly to 0."""
     config.steps = 4 if runlocal else steps

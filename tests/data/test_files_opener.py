@@ -148,14 +148,14 @@ def test_a_server_that_tells_no_size_is_refused(store, monkeypatch):
 def test_patterns(where, tmp_path, store):
     names = [f"part-{n:03d}.tar" for n in range(8, 12)] + ["val/part-1.tar", "train/part-1.tar"]
     for name in names:
-        store.pipe_file(f"/root/{name}", b"x")
+        store.pipe_file(f"/tars/{name}", b"x")
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    root = str(tmp_path) if where == "local" else "memory://root"
+    root = str(tmp_path) if where == "local" else "memory://tars"
 
     def found(*patterns):
         paths = files.expand([f"{root}/{pattern}" for pattern in patterns])
-        head = root if where == "local" else "memory:///root"
+        head = root if where == "local" else "memory:///tars"
         return [path.removeprefix(f"{head}/") for path in paths]
 
     assert found("*.tar") == names[:4]

@@ -4,11 +4,11 @@ import math
 
 import jax
 import pytest
+from clip_flops import forward_flops, training_flops
 from two_towers import inputs_of, shapes_of
 
 from capjax.errors import UserError
 from capjax.models import clip
-from capjax.models.clip_flops import forward_flops, training_flops
 from capjax.tasks.contrastive import Task
 
 SMALL = dict(

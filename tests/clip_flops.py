@@ -1,4 +1,6 @@
-"""Floating-point operations of CLIP with a Vision Transformer, by its matrix products.
+"""Floating-point operations of CLIP with a Vision Transformer by a formula of its own.
+
+What `capjax.flops` counts by tracing is held against it.
 
 A product of [M,K] and [K,N] counts 2 M K N. Of a pair, forward:
 
