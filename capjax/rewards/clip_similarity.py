@@ -20,10 +20,10 @@ import numpy as np
 from capjax.errors import UserError
 from capjax.metrics.clipscore import WEIGHT
 from capjax.rewards.captions import Captions
-from capjax.rewards.encoder import FrozenEncoder
+from capjax.rewards.encoder import EncoderReward
 
 
-class Reward:
+class Reward(EncoderReward):
     """run: the encoder's run directory. references: how many of a picture's captions are compared
     with; 0: none, CLIP-S."""
 
@@ -40,13 +40,8 @@ class Reward:
     ):
         if references < 0:
             raise UserError(f"references={references} must be 0 (CLIP-S) or more (RefCLIP-S)")
-        self._encoder = FrozenEncoder(run, tokenizer, prefix, retokenise)
-        self._name, self._most, self._weight = reward, references, reference_weight
-        self.tokenizer, self.text = self._encoder.tokenizer, self._encoder.text
-
-    @property
-    def arrays(self) -> Any:
-        return self._encoder.params
+        super().__init__(run, reward, tokenizer, prefix, retokenise)
+        self._most, self._weight = references, reference_weight
 
     def look_up(
         self, keys: Sequence[str], references: Sequence[Sequence[str]]

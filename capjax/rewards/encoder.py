@@ -85,3 +85,20 @@ class FrozenEncoder:
                 for texts in references
             ]
         )
+
+
+class EncoderReward:
+    """What rewards by a frozen encoder share; see `capjax.rewards` for the names.
+
+    run, tokenizer, prefix, retokenise: `FrozenEncoder`'s. reward: what the config calls it.
+    """
+
+    def __init__(self, run: str, reward: str, tokenizer: Any, prefix: str, retokenise: bool):
+        self._encoder = FrozenEncoder(run, tokenizer, prefix, retokenise)
+        self._name = reward
+        self.tokenizer, self.text = self._encoder.tokenizer, self._encoder.text
+
+    @property
+    def arrays(self) -> Any:
+        """The encoder's parameters."""
+        return self._encoder.params

@@ -14,10 +14,10 @@ import jax
 from capjax.errors import UserError
 from capjax.models.grammar_head import GrammarHead, text_features
 from capjax.rewards.captions import Captions
-from capjax.rewards.encoder import FrozenEncoder
+from capjax.rewards.encoder import EncoderReward
 
 
-class Reward:
+class Reward(EncoderReward):
     """run: the judge's run directory; the other fields are those of `FrozenEncoder`."""
 
     def __init__(
@@ -29,17 +29,11 @@ class Reward:
         prefix: str = "",
         retokenise: bool = False,
     ):
-        self._encoder = FrozenEncoder(run, tokenizer, prefix, retokenise)
-        self._name = reward
+        super().__init__(run, reward, tokenizer, prefix, retokenise)
         if "grammar_head" not in self._encoder.params:
             raise UserError(
                 f"the run {run!r} has no grammar_head: train one with capjax.tasks.grammar"
             )
-        self.tokenizer, self.text = self._encoder.tokenizer, self._encoder.text
-
-    @property
-    def arrays(self) -> Any:
-        return self._encoder.params
 
     def score(self, arrays: Any, prepared: Any, captions: Captions) -> jax.Array:
         """float32 [b,K]: the probability of the class of good captions."""

@@ -31,14 +31,14 @@ import numpy as np
 
 from capjax.errors import UserError
 from capjax.rewards.captions import Captions
-from capjax.rewards.encoder import FrozenEncoder
+from capjax.rewards.encoder import EncoderReward
 from capjax.whole_file import whole_file
 
 MEASURES = ("log_softmax", "accuracy", "similarity")
 SAME = 1 - 1e-5  # cosine above which two pictures are one
 
 
-class Reward:
+class Reward(EncoderReward):
     """run: the encoder's run directory. scale: of the cosines; 0: the one that it has learned."""
 
     def __init__(
@@ -63,14 +63,9 @@ class Reward:
                 f"negatives={negatives!r} with hard={hard}: give both, a file of neighbours and "
                 "how many of them, or neither"
             )
-        self._encoder = FrozenEncoder(run, tokenizer, prefix, retokenise)
-        self._name, self._measure, self._scale = reward, measure, scale
+        super().__init__(run, reward, tokenizer, prefix, retokenise)
+        self._measure, self._scale = measure, scale
         self._negatives = _Negatives(negatives, hard) if negatives else None
-        self.tokenizer, self.text = self._encoder.tokenizer, self._encoder.text
-
-    @property
-    def arrays(self) -> Any:
-        return self._encoder.params
 
     def look_up(
         self, keys: Sequence[str], references: Sequence[Sequence[str]]
