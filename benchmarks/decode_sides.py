@@ -71,7 +71,7 @@ def capjax(options: SimpleNamespace) -> Callable[[SimpleNamespace], dict]:
     from capjax.decode.captioner import encode_image
     from capjax.decode.options import Options
     from capjax.decode.search import search
-    from capjax.models import blip, open_clip_coca
+    from capjax.models import blip, open_clip_coca, turned
     from capjax.models.init import inputs_of
     from capjax.special_tokens import SpecialTokens
     from capjax.weights import blip as blip_names
@@ -95,7 +95,10 @@ def capjax(options: SimpleNamespace) -> Callable[[SimpleNamespace], dict]:
     table, unread = (
         (names.TABLE, names.UNREAD) if options.model == "coca" else (names.table, names.unread)
     )
-    params = jax.device_put(to_params(table, shapes, source.tensors, unread))
+    # As `capjax.caption` does on a CPU.
+    model, params = turned.turn(
+        model, jax.device_put(to_params(table, shapes, source.tensors, unread))
+    )
     encoded: dict[int, Any] = {}
 
     def answer(request: SimpleNamespace) -> dict:

@@ -105,7 +105,7 @@ def main() -> None:
     from capjax.decode.bulk_request import Request
     from capjax.decode.captioner import Captioner
     from capjax.decode.guidance import warn_if_untrained
-    from capjax.models import int8
+    from capjax.models import int8, turned
     from capjax.parallel import processes
     from capjax.runs import open_run
 
@@ -132,7 +132,10 @@ def main() -> None:
         # In place of the run's own, whose memory is to be had again.
         model, params = int8.quantise(run.model, run.params)
         run = dataclasses.replace(run, model=model, params=params)
-    captioner = Captioner(run.model, on_all_devices(run.params), run.tokenizer)
+    model, params = run.model, on_all_devices(run.params)
+    if args.weights == "float32" and jax.default_backend() == "cpu":
+        model, params = turned.turn(model, params)
+    captioner = Captioner(model, params, run.tokenizer)
     encoder = open_run(args.encoder) if args.encoder else None
     scorer = _scorer(encoder, args.batch_size) if encoder else None
     request = Request(

@@ -22,7 +22,6 @@ Letters: I input axes, O output axes, V rows, D width.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -35,33 +34,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from capjax.errors import UserError
 from capjax.models.init import init
+from capjax.models.intercepted import Intercepted
 
 LARGEST = 127
 _LAYERS = {nn.Dense: "kernel", nn.DenseGeneral: "kernel", nn.Embed: "embedding"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Int8:
-    """A model that is applied to quantised parameters; all else is as the model has it."""
-
-    model: nn.Module
-
-    def apply(self, *args: Any, **kwargs: Any) -> Any:
-        """As the model's own."""
-        with nn.intercept_methods(_multiply):
-            return self.model.apply(*args, **kwargs)
-
-    def clone(self, **fields: Any) -> Int8:
-        """The same with other fields of the model."""
-        return Int8(self.model.clone(**fields))
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # a copy that is being made has no model yet
-            raise AttributeError(name)
-        return getattr(self.model, name)
-
-
-def quantise(model: nn.Module, params: Mapping[str, Any]) -> tuple[Int8, dict[str, Any]]:
+def quantise(model: nn.Module, params: Mapping[str, Any]) -> tuple[Intercepted, dict[str, Any]]:
     """The model that takes quantised parameters, and these.
 
     UserError for parameters that are not the model's, or that are quantised already.
@@ -78,7 +57,7 @@ def quantise(model: nn.Module, params: Mapping[str, Any]) -> tuple[Int8, dict[st
         whole, scale = rounded(flat.pop(path), axes)
         flat[(*path[:-1], f"{path[-1]}_int8")] = whole
         flat[(*path[:-1], f"{path[-1]}_scale")] = scale
-    return Int8(model), unflatten_dict(flat)
+    return Intercepted(model, _multiply), unflatten_dict(flat)
 
 
 @functools.partial(jax.jit, static_argnums=1)
