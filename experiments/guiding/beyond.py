@@ -33,11 +33,12 @@ from capjax.decode.bulk_request import Request
 from capjax.decode.bulk_settings import settings_of
 from capjax.decode.captioner import Captioner
 from capjax.evals.encoder import Encoder
+from capjax.metrics import frontier
 from capjax.metrics.bootstrap import mean_difference
 from capjax.reproduce import Finding, Setting, results_path
 from capjax.runs import Run, open_run
 from capjax.train import train
-from experiments.guiding import beyond_report, frontier, moves
+from experiments.guiding import beyond_report, moves
 from experiments.guiding.moves import Space, Writer
 from experiments.guiding.trial import Pictures, Trial
 

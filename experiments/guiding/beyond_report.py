@@ -30,7 +30,7 @@ def markdown(rows: Rows, findings: Sequence[Finding]) -> str:
         "Generated scenes (`configs/guiding/beyond.py`). R@1 is the oracle's: the chance to pick "
         "the picture among all, knowing what the caption says. The excess is the R@1 above what "
         "greedy guidance reaches at that CIDEr by mixing its scales, in percentage points, with a "
-        "paired bootstrap interval of 99% (`experiments/guiding/frontier.py`). The setting of each "
+        "paired bootstrap interval of 99% (`capjax/metrics/frontier.py`). The setting of each "
         "move was chosen on other pictures. True: the share of captions that are true of their "
         "picture.\n",
         "| move | chosen setting | CIDEr | R@1 | excess in R@1 | verdict |",

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from capjax.data.scenes.parse import posterior
-from capjax.metrics import References, evaluate
+from capjax.metrics import References, evaluate, frontier
 from capjax.metrics.bootstrap import Interval
 from capjax.metrics.lengths import lengths
-from experiments.guiding import frontier, moves
+from experiments.guiding import moves
 from experiments.guiding.moves import Space
 
 

@@ -12,8 +12,9 @@ import pytest
 from capjax import config as configs
 from capjax import reproduce, runs
 from capjax.errors import UserError
+from capjax.metrics import frontier
 from capjax.models.init import init
-from experiments.guiding import beyond, frontier, moves, recaptioned, stopping
+from experiments.guiding import beyond, moves, recaptioned, stopping
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SCENES = {"name": "capjax.data.scenes", "image_size": 32, "size": 3}
