@@ -42,7 +42,7 @@ class Model(nn.Module):
     def caption_logits(self, words, context, train=False):
         return self.table[jnp.arange(words.shape[1]), words] + context
 
-    def start_decoding(self, context):
+    def start_decoding(self, context, length=None):
         return {"context": context}
 
     def decode_step(self, tokens, position, state):

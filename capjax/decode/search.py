@@ -252,8 +252,9 @@ def _search(how, params, inputs, keys, extra, phrases) -> Found:
             companion=told,
         )
 
-    # Each context is read once, whatever the number of captions that begin with it.
-    started = [decoder("start_decoding", x) for x in (context, unconditional)[:branches]]
+    # Each context is read once, whatever the number of captions that begin with it; the caches have
+    # room for the captions that are asked for.
+    started = [decoder("start_decoding", x, steps) for x in (context, unconditional)[:branches]]
     state = kept_as(o.cache_dtype, jax.tree.map(both, started[0], started[-1]))
     begun = prompts.Begun(jnp.int32(0), state, jnp.zeros((batch, 0, branches)))
     if prompts.in_one_pass(prompt, model, *([static.model] if static else [])):

@@ -192,9 +192,10 @@ class Model(nn.Module):
         """words [B,T,D] of `encode_text`, context [B,C,E] -> float32 [B,T,V] for tokens[:, 1:]."""
         return self.text_decoder(words, context, train)
 
-    def start_decoding(self, context: jax.Array) -> list[Any]:
-        """Caches for captions of at most L - 1 positions given context [B,C,E]."""
-        return self.text_decoder.stack.start(context.shape[0], self.max_length - 1, context)
+    def start_decoding(self, context: jax.Array, length: int | None = None) -> list[Any]:
+        """Caches for captions of at most `length` positions (L - 1) given context [B,C,E]."""
+        length = length or self.max_length - 1
+        return self.text_decoder.stack.start(context.shape[0], length, context)
 
     def decode_step(self, tokens: jax.Array, position: jax.Array, state: list[Any]):
         """int32 [B] at index `position` -> (next-token logits float32 [B,V], state)."""

@@ -118,11 +118,14 @@ class Model(nn.Module):
         """words int32 [B,L-1] of `encode_text`, context -> float32 [B,L-1,V] for tokens[:, 1:]."""
         return self.language_model(words, **self._read_as(context), train=train)
 
-    def start_decoding(self, context: jax.Array):
-        """Caches for captions of L - 1 positions; they hold the prefix already."""
-        return self.language_model.start(
-            context.shape[0], self.max_length - 1, **self._read_as(context)
-        )
+    def start_decoding(self, context: jax.Array, length: int | None = None):
+        """Caches for captions of at most `length` positions (L - 1); they hold the prefix already.
+
+        A prefix leaves room for all L - 1: how long it is, is known from the caches' size.
+        """
+        most = self.max_length - 1
+        length = most if self.connector == "prefix" else length or most
+        return self.language_model.start(context.shape[0], length, **self._read_as(context))
 
     def decode_step(self, tokens: jax.Array, position: jax.Array, state):
         """int32 [B] at index `position` -> (next-token logits float32 [B,V], state)."""
@@ -131,8 +134,9 @@ class Model(nn.Module):
 
     def read_tokens(self, tokens: jax.Array, position: jax.Array, state):
         """int32 [B,T] from index `position` on -> (what logits are made of [B,T,D], state)."""
-        before = state[0].self_attention.key.shape[2] - (self.max_length - 1)
-        return self.language_model.step(tokens, position + before, state)
+        if self.connector == "prefix":
+            position += state[0].self_attention.key.shape[2] - (self.max_length - 1)
+        return self.language_model.step(tokens, position, state)
 
     def token_logits(self, states: jax.Array) -> jax.Array:
         """[..,D] of `read_tokens` -> next-token logits float32 [..,V]."""

@@ -149,9 +149,9 @@ class Model(nn.Module):
         """int32 [B,L] -> float32 [B,E], unit length."""
         return self.encode_text(tokens, train)[0]
 
-    def start_decoding(self, context: jax.Array) -> DecodeState:
-        """Caches for captions of at most L - 1 positions given context [B,C,E]."""
-        length = self.max_length - 1
+    def start_decoding(self, context: jax.Array, length: int | None = None) -> DecodeState:
+        """Caches for captions of at most `length` positions (L - 1) given context [B,C,E]."""
+        length = length or self.max_length - 1
         return DecodeState(
             self.text_tower.start(context.shape[0], length),
             self.caption_decoder.start(context, length),

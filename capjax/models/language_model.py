@@ -243,11 +243,12 @@ class Model(nn.Module):
         """int32 [B,L] -> logits float32 [B,L-1,V] for tokens[:, 1:]."""
         return self.language_model(tokens[:, :-1], train=train)
 
-    def start_decoding(self, context: jax.Array) -> list[Any]:
-        """Caches for texts of L - 1 tokens; the context [B,0,D] holds nothing but the batch."""
+    def start_decoding(self, context: jax.Array, length: int | None = None) -> list[Any]:
+        """Caches for texts of at most `length` tokens (L - 1); the context [B,0,D] holds nothing
+        but the batch."""
         if context.shape[1]:
             raise UserError("a language model of its own has no context: give one of 0 vectors")
-        return self.language_model.start(context.shape[0], self.max_length - 1)
+        return self.language_model.start(context.shape[0], length or self.max_length - 1)
 
     def decode_step(self, tokens: jax.Array, position: jax.Array, state: list[Any]):
         """int32 [B] at index `position` -> (next-token logits float32 [B,V], state)."""

@@ -276,9 +276,11 @@ class Model(nn.Module):
         """
         return jnp.concatenate([encoded, words[..., None].astype(encoded.dtype)], -1)
 
-    def start_decoding(self, context: jax.Array) -> Decoding:
-        """The state before the first of L - 1 tokens, for `decoding_context`'s [B,S,D+1]."""
-        caches = self.decoder.stack.start(len(context), self.max_length - 1, context[..., :-1])
+    def start_decoding(self, context: jax.Array, length: int | None = None) -> Decoding:
+        """The state before the first of `length` tokens (L - 1), for `decoding_context`'s
+        [B,S,D+1]."""
+        length = length or self.max_length - 1
+        caches = self.decoder.stack.start(len(context), length, context[..., :-1])
         return Decoding(caches, context[:, None, None, :, -1] > 0)
 
     def decode_step(self, tokens: jax.Array, position: jax.Array, state: Decoding):

@@ -7,22 +7,23 @@ reads W^T as it lies: so these kernels are stored the other way round.
     quick, params = turned.turn(run.model, run.params)     a model to apply, its parameters
     Captioner(quick, params, run.tokenizer)
 
-Turned are the kernels of Dense that the model's `decode_step` reads: the blocks' MLPs and the head.
-They stand in the parameters as `kernel_turned` in place of `kernel`, so that a model that is
-applied as it is misses them. A table of words that also writes them (Embed) lies that way already.
-Outputs are the same sums in another order. On a GPU or a TPU there is nothing to gain.
+Turned are the kernels of Dense and DenseGeneral that the model's `decode_step` reads. They stand in
+the parameters as `kernel_turned` [O,I] in place of `kernel`, so that a model that is applied as it
+is misses them. A table of words that also writes them (Embed) lies that way already. Outputs are
+the same sums in another order. On a GPU or a TPU there is nothing to gain.
 
-Letters: N rows of all batch axes together, I inputs, O outputs.
+Letters: I inputs, O outputs, each of all their axes together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from capjax.errors import UserError
@@ -43,22 +44,25 @@ def turn(model: nn.Module, params: Mapping[str, Any]) -> tuple[Intercepted, dict
             f"the model {type(model).__module__} writes no captions of pictures: give a captioner"
         )
     flat = flatten_dict(dict(params))
-    for path in _read_in_steps(model):
+    for path, inputs in _read_in_steps(model).items():
         if path not in flat:
             raise UserError(
                 f"the parameters have no {'/'.join(path)}: give the model's own, not 8-bit ones"
             )
-        flat[(*path[:-1], "kernel_turned")] = jnp.transpose(flat.pop(path))
+        kernel = flat.pop(path)
+        rows = int(np.prod(kernel.shape[:inputs]))
+        flat[(*path[:-1], "kernel_turned")] = jnp.transpose(jnp.reshape(kernel, (rows, -1)))
     return Intercepted(model, _multiply), unflatten_dict(flat)
 
 
-def _read_in_steps(model: nn.Module) -> set[tuple[str, ...]]:
-    """The paths of the kernels that `decode_step` multiplies."""
-    found: set[tuple[str, ...]] = set()
+def _read_in_steps(model: nn.Module) -> dict[tuple[str, ...], int]:
+    """The paths of the kernels that `decode_step` multiplies; how many of their axes are inputs."""
+    found: dict[tuple[str, ...], int] = {}
 
     def note(call, args, kwargs, context):
-        if type(context.module) is nn.Dense:
-            found.add((*context.module.path, "kernel"))
+        layer = context.module
+        if type(layer) in (nn.Dense, nn.DenseGeneral):
+            found[(*layer.path, "kernel")] = len(_axes(layer))
         return call(*args, **kwargs)
 
     def step():
@@ -71,6 +75,12 @@ def _read_in_steps(model: nn.Module) -> set[tuple[str, ...]]:
 
     jax.eval_shape(step)
     return found
+
+
+def _axes(layer: nn.Module) -> tuple[int, ...]:
+    """The axes of its input that it sums over."""
+    axis = getattr(layer, "axis", -1)
+    return (axis,) if np.ndim(axis) == 0 else tuple(axis)
 
 
 def _product(x: jax.Array, turned: jax.Array) -> jax.Array:
@@ -89,10 +99,12 @@ def _multiply(call, args, kwargs, context) -> Any:
     if type(layer) is nn.Embed and context.method_name == "attend":
         x, table = nn.dtypes.promote_dtype(args[0], layer.embedding, dtype=layer.dtype)
         return _product(x, table)
-    if type(layer) is not nn.Dense or not layer.has_variable("params", "kernel_turned"):
+    if not layer.has_variable("params", "kernel_turned"):
         return call(*args, **kwargs)
     kernel = layer.get_variable("params", "kernel_turned")
     bias = layer.get_variable("params", "bias") if layer.use_bias else None
     x, kernel, bias = nn.dtypes.promote_dtype(args[0], kernel, bias, dtype=layer.dtype)
-    y = _product(x, kernel)
+    batch = x.shape[: x.ndim - len(_axes(layer))]  # the model's are the last ones
+    outputs = layer.features if isinstance(layer.features, Sequence) else (layer.features,)
+    y = _product(x.reshape(*batch, -1), kernel).reshape(*batch, *outputs)
     return y if bias is None else y + bias

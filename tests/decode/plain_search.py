@@ -42,7 +42,7 @@ class Random(nn.Module):
         begin = jnp.sum(image.astype(jnp.int32), (1, 2, 3)) % (self.states - 1) + 1
         return ImageFeatures(None, begin[:, None, None].astype(jnp.float32))
 
-    def start_decoding(self, context):
+    def start_decoding(self, context, length=None):
         return {"at": context[:, 0, 0].astype(jnp.int32)}
 
     def decode_step(self, tokens, position, state):

@@ -184,3 +184,20 @@ def test_prompts_in_one_pass_are_those_read_one_by_one(options):
             assert np.all(np.asarray(found.tokens[row, :, :length]) == prompt[row, :length])
     ended = np.any(np.asarray(found.tokens) == EOS_ID, -1)
     assert ended.any()
+
+
+def test_caches_have_room_for_what_is_asked(trained):
+    captioner, context = trained
+    model = captioner.model
+
+    def rows(length):
+        started = jax.eval_shape(
+            lambda p: model.apply({"params": p}, context, length, method="start_decoding"),
+            captioner.params,
+        )
+        return {leaf.shape[2] for leaf in jax.tree.leaves(started)} - {context.shape[1]}
+
+    assert rows(3) == {3}
+    assert rows(None) == {model.max_length - 1}
+    short = texts(captioner, context, max_length=3)
+    assert short == [text[:3] for text in texts(captioner, context)]

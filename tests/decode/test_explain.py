@@ -36,7 +36,7 @@ class Written(nn.Module):
     def max_length(self):
         return len(self.table) + 1
 
-    def start_decoding(self, context):
+    def start_decoding(self, context, length=None):
         return context
 
     def decode_step(self, tokens, position, state):

@@ -54,7 +54,7 @@ class Table:
     def apply(self, params, *args, method):
         return getattr(self, method)(*args)
 
-    def start_decoding(self, context):
+    def start_decoding(self, context, length=None):
         return jnp.zeros((len(context), 1))
 
     def decode_step(self, tokens, position, state):

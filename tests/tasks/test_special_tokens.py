@@ -45,7 +45,7 @@ class Bigrams(nn.Module):
     def caption_logits(self, words, context, train=False):
         return self.table[words]
 
-    def start_decoding(self, context):
+    def start_decoding(self, context, length=None):
         return ()
 
     def decode_step(self, tokens, position, state):
