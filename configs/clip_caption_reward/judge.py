@@ -12,8 +12,8 @@ the paper takes the 12th (keep step 4,248). DIR holds captions_train.jsonl and c
 `size=small` trains both towers and the head from nothing on generated scenes, `size=flickr8k` on
 Flickr8k's photographs (`data=DIR` with captions_train.jsonl and captions_dev.jsonl), there with
 `clip=RUN` as in the paper: from an encoder that was trained (configs/contrastive/flickr8k.py), the
-pictures' side frozen, for 200 steps of 64. `grammar=0` leaves the head as it was at first, an ablation.
-`:runlocal` takes a few steps of the small one.
+pictures' side frozen, for 200 steps of 64. `grammar=0` leaves the head as it was at first, an
+ablation. `:runlocal` takes a few steps of the small one.
 """
 
 from capjax.config import base, parse_arg
