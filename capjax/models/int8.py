@@ -29,12 +29,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from capjax.errors import UserError
 from capjax.models.init import init
-from capjax.models.intercepted import Intercepted
+from capjax.models.intercepted import Intercepted, input_axes
 
 LARGEST = 127
 _LAYERS = {nn.Dense: "kernel", nn.DenseGeneral: "kernel", nn.Embed: "embedding"}
@@ -77,9 +76,7 @@ def _matrices(model: nn.Module) -> dict[tuple[str, ...], int]:
     def note(call, args, kwargs, context):
         layer = context.module
         if type(layer) in _LAYERS:
-            axis = getattr(layer, "axis", -1)
-            inputs = 1 if np.ndim(axis) == 0 else len(axis)
-            found[(*layer.path, _LAYERS[type(layer)])] = inputs
+            found[(*layer.path, _LAYERS[type(layer)])] = len(input_axes(layer))
         return call(*args, **kwargs)
 
     with nn.intercept_methods(note):
@@ -106,8 +103,7 @@ def _multiply(call, args, kwargs, context) -> Any:
     if name == "embedding":
         y = jax.lax.dot_general(x, whole.astype(dtype), (((x.ndim - 1,), (1,)), ((), ())))
         return y * scale.astype(dtype)
-    axis = getattr(layer, "axis", -1)
-    axes = tuple(a % x.ndim for a in ((axis,) if np.ndim(axis) == 0 else axis))
+    axes = tuple(axis % x.ndim for axis in input_axes(layer))
     summed = (axes, tuple(range(len(axes))))
     y = jax.lax.dot_general(x, whole.astype(dtype), (summed, ((), ())))
     y = y * scale.astype(dtype)

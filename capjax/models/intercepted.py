@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,3 +36,9 @@ class Intercepted:
         if name.startswith("__"):  # a copy that is being made has no model yet
             raise AttributeError(name)
         return getattr(self.model, name)
+
+
+def input_axes(layer: nn.Module) -> tuple[int, ...]:
+    """The axes of its input that a Dense or DenseGeneral sums over; its kernel begins with them."""
+    axis = getattr(layer, "axis", -1)
+    return (axis,) if np.ndim(axis) == 0 else tuple(axis)

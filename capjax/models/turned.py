@@ -28,7 +28,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from capjax.errors import UserError
 from capjax.models.init import inputs_of
-from capjax.models.intercepted import Intercepted
+from capjax.models.intercepted import Intercepted, input_axes
 
 # Beyond this many rows packing the weights is little beside multiplying them.
 MOST_ROWS = 64
@@ -62,7 +62,7 @@ def _read_in_steps(model: nn.Module) -> dict[tuple[str, ...], int]:
     def note(call, args, kwargs, context):
         layer = context.module
         if type(layer) in (nn.Dense, nn.DenseGeneral):
-            found[(*layer.path, "kernel")] = len(_axes(layer))
+            found[(*layer.path, "kernel")] = len(input_axes(layer))
         return call(*args, **kwargs)
 
     def step():
@@ -75,12 +75,6 @@ def _read_in_steps(model: nn.Module) -> dict[tuple[str, ...], int]:
 
     jax.eval_shape(step)
     return found
-
-
-def _axes(layer: nn.Module) -> tuple[int, ...]:
-    """The axes of its input that it sums over."""
-    axis = getattr(layer, "axis", -1)
-    return (axis,) if np.ndim(axis) == 0 else tuple(axis)
 
 
 def _product(x: jax.Array, turned: jax.Array) -> jax.Array:
@@ -104,7 +98,7 @@ def _multiply(call, args, kwargs, context) -> Any:
     kernel = layer.get_variable("params", "kernel_turned")
     bias = layer.get_variable("params", "bias") if layer.use_bias else None
     x, kernel, bias = nn.dtypes.promote_dtype(args[0], kernel, bias, dtype=layer.dtype)
-    batch = x.shape[: x.ndim - len(_axes(layer))]  # the model's are the last ones
+    batch = x.shape[: x.ndim - len(input_axes(layer))]  # the model's are the last ones
     outputs = layer.features if isinstance(layer.features, Sequence) else (layer.features,)
     y = _product(x.reshape(*batch, -1), kernel).reshape(*batch, *outputs)
     return y if bias is None else y + bias

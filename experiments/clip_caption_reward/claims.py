@@ -4,7 +4,8 @@ A vague captioner (configs/guiding/scenes.py: half of its captions say nothing) 
 reinforcement with rewards of a toy CLIP; where grammar is a reward, of one whose text tower also
 learned to judge it. CLIP-S and R@1 are those of the plain one, as the paper measures with CLIP as
 published. All captions are greedy, of pictures that no training saw. Bounds are the spec's or said
-to be ours; all were set before any run.
+to be ours; all were set before any run, but that `grammar_restores` also asks for some repetition
+to remove, which a first run lacked.
 
 Letters: N pictures.
 """
