@@ -278,7 +278,7 @@ def _call_get_config(path: Path, arg: str) -> Any:
         frames = traceback.extract_tb(error.__traceback__)
         if "ml_collections" not in frames[-1].filename:
             raise
-        line = max(frame.lineno for frame in frames if frame.filename == str(path))
+        line = max(frame.lineno for frame in frames if frame.filename == module.__file__)
         raise UserError(f"config file {str(path)!r}, line {line}: {_reason(error)}") from error
 
 

@@ -187,6 +187,14 @@ def test_a_script_with_a_mistake_is_named(tmp_path, body, message):
         config_lib.load(path)
 
 
+def test_a_mistake_is_named_where_the_path_is_relative(tmp_path, monkeypatch):
+    written(tmp_path, "from capjax.config import base\ndef get_config():\n    base().stepss = 3\n")
+    (path,) = tmp_path.glob("*.py")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="line 3: there is no field 'stepss'"):
+        config_lib.load(path.name)
+
+
 def test_a_bug_in_a_script_keeps_its_traceback(tmp_path):
     path = written(tmp_path, "def get_config():\n    return None + 1\n")
     with pytest.raises(TypeError, match="unsupported operand"):

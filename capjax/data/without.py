@@ -27,23 +27,17 @@ import numpy as np
 from tqdm import tqdm
 
 from capjax.config import instantiate
+from capjax.data.chosen import Chosen
 from capjax.errors import UserError
 
 _LOOKED_AT = 16  # named records that are compared with the data on opening
 
 
-class Without:
+class Without(Chosen):
     """The records of an open source but those named: `rows` are dicts with `key`, maybe `index`."""
 
     def __init__(self, source: Any, rows: Sequence[Mapping[str, Any]], named_by: str = "the list"):
-        if hasattr(source, "names"):
-            raise UserError(
-                "without cannot take records out of a mixture, which has an order of its own: wrap "
-                "a source of the mixture instead"
-            )
-        self.source = source
-        if hasattr(source, "encoded"):  # only then does this source offer it, too
-            self.encoded = self._encoded
+        super().__init__(source, "without")
         self._named_by = named_by
         self._keys = {row["key"] for row in rows}
         out = np.zeros(len(source), bool)
@@ -52,18 +46,11 @@ class Without:
         if len(source) and not len(self._kept):
             raise UserError(f"{named_by} leaves out all {len(source):,} records: none is left")
 
-    def __len__(self) -> int:
-        return len(self._kept)
-
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._checked(self.source[int(self._kept[index])])
-
-    def captions(self, index: int) -> list[str]:
-        """As the source's."""
-        return self.source.captions(int(self._kept[index]))
+        return self._checked(super().__getitem__(index))
 
     def _encoded(self, index: int) -> dict[str, Any]:
-        return self._checked(self.source.encoded(int(self._kept[index])))
+        return self._checked(super()._encoded(index))
 
     def _places(self, rows: Sequence[Mapping[str, Any]]) -> list[int]:
         """The index of every record to leave out."""

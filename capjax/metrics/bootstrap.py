@@ -16,7 +16,7 @@ Legend: N images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -116,13 +116,26 @@ def _examine(
         error = jackknife.standard_error(corpus, images, options.seed)
         bounds = jackknife.bounds(value, error, options.confidence)
         return Interval(value, *bounds), jackknife.p_value(value, error)
-    draws = np.array([float(corpus(weights)) for weights in _draws(images, options)])
+    generator = np.random.default_rng(options.seed)
+    drawn = (float(corpus(draw(images, generator))) for _ in range(options.resamples))
+    return percentiles(value, np.fromiter(drawn, np.float64), options)
+
+
+def percentiles(value: float, drawn: np.ndarray, options: Options) -> tuple[Interval, float]:
+    """The interval of a value from what it was in each resample, and the two-sided p-value of its
+    being zero."""
     tail = (1 - options.confidence) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
+    low, high = np.quantile(drawn, [tail, 1 - tail])
     # One more of each, as if the images as they are had been drawn too: p is never 0.
-    one_side = min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0)) + 1
+    one_side = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0)) + 1
     p_value = min(1.0, 2 * one_side / (options.resamples + 1))
     return Interval(value, float(low), float(high)), p_value
+
+
+def draw(count: int, generator: np.random.Generator) -> np.ndarray:
+    """How often each of `count` things is drawn, float64 [count]; they add up to `count`."""
+    drawn = generator.integers(count, size=count)
+    return np.bincount(drawn, minlength=count).astype(np.float64)
 
 
 def _values(values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -130,11 +143,3 @@ def _values(values: Sequence[float] | np.ndarray) -> np.ndarray:
     if values.ndim != 1:
         raise UserError(f"values have shape {values.shape}: give one value an image")
     return values
-
-
-def _draws(images: int, options: Options) -> Iterator[np.ndarray]:
-    """How often each image is drawn, float64 [N], `resamples` times."""
-    generator = np.random.default_rng(options.seed)
-    for _ in range(options.resamples):
-        drawn = generator.integers(images, size=images)
-        yield np.bincount(drawn, minlength=images).astype(np.float64)

@@ -51,7 +51,7 @@ def get_config(arg=""):
             ),
         )
         config.tokenizer = dict(
-            name="capjax.data.wordpiece", vocab_size=200, max_length=24, num_records=200
+            name="capjax.data.wordpiece", vocab_size=80, max_length=24, num_records=200
         )
         scenes = dict(name="capjax.data.scenes", image_size=32, max_objects=1, captions="short")
         config.data.train = dict(scenes, split="train", size=200)

@@ -36,15 +36,14 @@ def get_config(arg=""):
         variant="B3-mini",
         overrides=dict(
             image_width=0.25,
-            image_depth=0.1 if arg.runlocal else 0.3,
+            image_depth=0.3,
             text_layers=2,
             text_width=96,
             text_heads=2,
         ),
         embedding_dim=64,
-        batch_norm_group=8 if arg.runlocal else 16,
-        # For a CPU; a few steps are over before the longer compilation has paid off.
-        depthwise="conv" if arg.runlocal else "taps",
+        batch_norm_group=16,
+        depthwise="taps",  # for a CPU
         drop_connect=0.0,
         dropout=0.0,
     )
@@ -83,6 +82,26 @@ def get_config(arg=""):
     config.evals.retrieval = dict(
         type="capjax.evals.retrieval",
         every=config.steps,
-        data=dict(scenes, split="test", size=64),
+        data=dict(scenes, split="test", size=32 if arg.runlocal else 64),
     )
+    if arg.runlocal:
+        like_b7_base(config)
     return config
+
+
+def like_b7_base(config):
+    """The sizes of b7_base.py's few steps, so that both compile alike."""
+    config.unlock()
+    config.model = dict(
+        name="capjax.models.align",
+        variant="B7-base",
+        batch_norm_group=8,
+        overrides=dict(
+            image_width=0.25, image_depth=0.1, text_layers=1, text_width=32, text_heads=1
+        ),
+    )
+    config.task.block = 8
+    config.lock()
+    config.tokenizer.update(vocab_size=80, max_length=24)
+    config.data.long_captions = "truncate"
+    config.optimizer.learning_rate = 2e-3

@@ -8,14 +8,15 @@ decoding says nothing specific either; guidance brings out what the picture show
 """
 
 from capjax.config import base, parse_arg
+from experiments.guiding.recipe import tiny_coca
 
 
 def get_config(arg=""):
     arg = parse_arg(arg, variant="bottleneck")
     config = base()
-    config.steps = 10 if arg.runlocal else 1500
-    config.batch_size = 16 if arg.runlocal else 64
-    config.log_every = 5 if arg.runlocal else 100
+    config.steps = 4 if arg.runlocal else 1500
+    config.batch_size = 64
+    config.log_every = 2 if arg.runlocal else 100
 
     config.model = dict(
         name="capjax.models.coca",
@@ -37,7 +38,7 @@ def get_config(arg=""):
         sizes=("large",),
         captions=dict(generic=0.5, short=0.3, human=0.2),
     )
-    config.data.train = dict(scenes, split="train", size=100_000)
+    config.data.train = dict(scenes, split="train", size=100 if arg.runlocal else 100_000)
     config.data.image_size = 32
 
     config.optimizer.learning_rate = 1e-3
@@ -47,6 +48,12 @@ def get_config(arg=""):
         type="capjax.evals.guidance",
         every=config.steps,
         guidance_scales=(1.0, 2.0),
-        data=dict(scenes, split="val", size=32 if arg.runlocal else 500),
+        data=dict(scenes, split="val", size=16 if arg.runlocal else 500),
     )
+    if arg.runlocal:
+        # Like the others' few steps, so that all of them compile alike.
+        tiny_coca(config, runlocal=True, variant=arg.variant)
+        config.batch_size = 8
+        config.evals.guidance.batch_size = 16
+        config.mesh.data = 1
     return config
