@@ -31,6 +31,7 @@ class SpecialTokens:
     bos: int | None = BOS_ID  # None: a row begins with its first word
     eos: int = EOS_ID
     never_written: tuple[int, ...] = (PAD_ID, BOS_ID, UNK_ID)  # not words: no caption holds them
+    enc: int | None = None  # BLIP's [ENC], which begins a text that is read with a picture
 
     @property
     def start(self) -> int:

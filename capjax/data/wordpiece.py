@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 SPECIALS = PAD, UNK, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
+ENC = "[ENC]"  # of BLIP, where `extra_tokens` names it
 
 
 def make(
@@ -135,9 +136,8 @@ class Tokenizer(TokenRows):
         self.added_ids = {name: ids[name] for name in (*extra_tokens, *new_words)}
         self._vocab_size = len(ids)
         never = tuple(ids[name] for name in special if name != eos)
-        self.special_tokens = SpecialTokens(
-            pad=ids[PAD], bos=ids[bos], eos=ids[eos], never_written=never
-        )
+        enc = ids[ENC] if ENC in special else None
+        self.special_tokens = SpecialTokens(ids[PAD], ids[bos], ids[eos], never, enc)
 
     @property
     def vocab_size(self) -> int:

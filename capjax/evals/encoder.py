@@ -41,14 +41,18 @@ class Encoder:
         return self._in_batches("image_features" if known else "embed_image", images)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """N texts -> [N,E]; what exceeds the context is cut, an empty text is BOS EOS."""
+        """N texts -> [N,E]; as rows, see there."""
+        return self._in_batches("embed_text", self.rows(texts))
+
+    def rows(self, texts: Sequence[str]) -> np.ndarray:
+        """N texts -> int32 [N,L]; what exceeds the context is cut, an empty text is BOS EOS."""
         rows = np.zeros((len(texts), self.tokenizer.max_length), np.int32)
         for row, text in zip(rows, texts, strict=True):
             if text.strip():
                 row[:] = self.tokenizer.encode(text, truncate=True)
             else:
                 row[:] = self.tokenizer.row([])
-        return self._in_batches("embed_text", rows)
+        return rows
 
     def _in_batches(self, method: str, rows: np.ndarray) -> np.ndarray:
         embeddings = []

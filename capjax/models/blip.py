@@ -33,12 +33,10 @@ from capjax.models.transformer import BlockConfig, BlockInit, Stack, activation_
 from capjax.models.vit import ViT
 from capjax.special_tokens import SpecialTokens
 
-NORMAL = nn.initializers.normal(0.02)
-
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """Sizes; the defaults of the text are those of both published models."""
+    """Sizes; the defaults of the text are those of the published models."""
 
     image_layers: int
     image_width: int
@@ -47,6 +45,7 @@ class Variant:
     patch_size: int = 16
     image_epsilon: float = 1e-5
     image_activation: str = "gelu"
+    stem: str = "patch"  # "conv" learns from fewer pictures, see `vit.ConvStem`
     text_layers: int = 12
     text_width: int = 768
     text_heads: int = 12
@@ -55,6 +54,11 @@ class Variant:
     text_activation: str = "gelu"  # of the blocks and of the head
     max_positions: int = 512
     tied: bool = True  # one embedding for reading and writing
+    init_std: float = 0.02  # of first kernels; a narrow model learns sooner from 1 / sqrt(width)
+
+    @property
+    def normal(self) -> nn.initializers.Initializer:
+        return nn.initializers.normal(self.init_std)
 
 
 VARIANTS = {
@@ -64,8 +68,45 @@ VARIANTS = {
 }
 
 
-class TextDecoder(nn.Module):
-    """BERT with a causal mask and cross-attention, and the head that predicts words."""
+def block_config(
+    v: Variant, tower: str, dropout: float, dtype: jnp.dtype, attention: str
+) -> BlockConfig:
+    """The blocks of a `tower`, "image" or "text"."""
+    width, heads, mlp_dim, activation, epsilon = (
+        getattr(v, f"{tower}_{field}")
+        for field in ("width", "heads", "mlp_dim", "activation", "epsilon")
+    )
+    return BlockConfig(
+        width,
+        heads,
+        mlp_dim,
+        dropout,
+        dtype,
+        attention,
+        activation_of(activation),
+        epsilon,
+        post_norm=tower == "text",
+        init=BlockInit(*[v.normal] * 4),
+    )
+
+
+def vit(v: Variant, blocks: BlockConfig, image_size: int, remat: str) -> ViT:
+    """BLIP's Vision Transformer: pictures uint8 [B,S,S,3] -> states [B,C,E], the class's first."""
+    return ViT(
+        v.image_layers,
+        blocks,
+        image_size,
+        v.patch_size,
+        stem=v.stem,
+        remat=remat,
+        pixels=CLIP,
+        positions="learned",
+        class_token=True,
+    )
+
+
+class TextBlocks(nn.Module):
+    """BERT without segments and with cross-attention: what BLIP's readers and writers share."""
 
     vocab_size: int
     variant: Variant
@@ -76,24 +117,32 @@ class TextDecoder(nn.Module):
         v, c = self.variant, self.config
 
         def table(rows: int) -> nn.Embed:
-            return nn.Embed(rows, c.width, dtype=c.dtype, embedding_init=NORMAL)
+            return nn.Embed(rows, c.width, dtype=c.dtype, embedding_init=v.normal)
 
         self.embedding = table(self.vocab_size)
         self.positions = table(v.max_positions)
         self.norm = c.make_norm()
         self.drop = nn.Dropout(c.dropout)
         self.stack = Stack(v.text_layers, c, cross=True, remat=self.remat)
-        self.head_in = nn.Dense(c.width, dtype=c.dtype, kernel_init=NORMAL)
-        self.head_norm = c.make_norm()
-        if v.tied:
-            self.head_bias = self.param("head_bias", nn.initializers.zeros, (self.vocab_size,))
-        else:
-            self.head = nn.Dense(self.vocab_size, dtype=c.dtype, kernel_init=NORMAL)
 
     def embed(self, tokens: jax.Array, at: jax.Array, train: bool = False) -> jax.Array:
         """tokens int32 [B,N] at the positions int32 [N] -> [B,N,D]."""
         x = self.norm(self.embedding(tokens) + self.positions(at))
         return self.drop(x, deterministic=not train)
+
+
+class TextDecoder(TextBlocks):
+    """BERT with a causal mask and cross-attention, and the head that predicts words."""
+
+    def setup(self):
+        super().setup()
+        v, c = self.variant, self.config
+        self.head_in = nn.Dense(c.width, dtype=c.dtype, kernel_init=v.normal)
+        self.head_norm = c.make_norm()
+        if v.tied:
+            self.head_bias = self.param("head_bias", nn.initializers.zeros, (self.vocab_size,))
+        else:
+            self.head = nn.Dense(self.vocab_size, dtype=c.dtype, kernel_init=v.normal)
 
     def __call__(self, words: jax.Array, context: jax.Array, train: bool = False) -> jax.Array:
         """Embedded words [B,T,D], context [B,C,E] -> float32 [B,T,V]."""
@@ -141,40 +190,10 @@ class Model(nn.Module):
                 f"rows of {self.max_length} tokens exceed BLIP's max_positions={v.max_positions}: "
                 "shorten tokenizer.max_length"
             )
-        image = self._blocks(v.image_width, v.image_heads, v.image_mlp_dim)
-        self.image_tower = ViT(
-            v.image_layers,
-            image._replace(activation=activation_of(v.image_activation), epsilon=v.image_epsilon),
-            self.image_size,
-            v.patch_size,
-            remat=self.remat,
-            pixels=CLIP,
-            positions="learned",
-            class_token=True,
-        )
-        text = self._blocks(v.text_width, v.text_heads, v.text_mlp_dim)
-        self.text_decoder = TextDecoder(
-            self.vocab_size,
-            v,
-            text._replace(
-                activation=activation_of(v.text_activation),
-                epsilon=v.text_epsilon,
-                post_norm=True,
-            ),
-            self.remat,
-        )
-
-    def _blocks(self, width: int, heads: int, mlp_dim: int) -> BlockConfig:
-        dtype = jnp.dtype(self.dtype)
-        return BlockConfig(
-            width,
-            heads,
-            mlp_dim,
-            self.dropout,
-            dtype,
-            self.attention,
-            init=BlockInit(*[NORMAL] * 4),
-        )
+        rest = (self.dropout, jnp.dtype(self.dtype), self.attention)
+        image, text = (block_config(v, tower, *rest) for tower in ("image", "text"))
+        self.image_tower = vit(v, image, self.image_size, self.remat)
+        self.text_decoder = TextDecoder(self.vocab_size, v, text, self.remat)
 
     def encode_image(self, image: jax.Array, train: bool = False) -> ImageFeatures:
         """uint8 [B,S,S,3] -> (class token's state of unit length [B,E], all states [B,C,E])."""

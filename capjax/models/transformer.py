@@ -166,12 +166,14 @@ class Block(nn.Module):
         `bias` [1,H,T,T] is added to the scores of self-attention, `context_mask` bool
         [B,1,1,S] says what of the context may be seen. The context is not normalised here: a
         context of zeros must reach the keys and values as zeros (guiding, conditioning dropout).
+        Without a context a cross block leaves its cross-attention out (BLIP's text encoder).
         """
         y = self._before(self.norm_self, x)
         at = jnp.arange(x.shape[1])
         y = self.self_attention(y, self.self_attention.project(y, at), mask, bias, at)
         x = self._after(self.norm_self, x, y, train)
-        cross = self.cross_attention.project(context) if self.cross else None
+        read = self.cross and context is not None
+        cross = self.cross_attention.project(context) if read else None
         return self._rest(x, cross, train, context_mask)
 
     def _rest(self, x, cross: KeyValue | Kept | None, train: bool, context_mask=None) -> jax.Array:

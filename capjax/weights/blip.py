@@ -6,8 +6,6 @@ which no captioner uses. Pictures are squashed to a square.
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,8 @@ from capjax.data.token_rows import read_model
 from capjax.errors import UserError
 from capjax.models.blip import VARIANTS
 from capjax.weights.align import bert
-from capjax.weights.plan import Plan, Source
+from capjax.weights.plan import NotThisFamily, Plan, Source
+from capjax.weights.sizes import image_size, nearest
 from capjax.weights.table import (
     Entry,
     attention,
@@ -33,42 +32,52 @@ from capjax.weights.tokenizer_files import new_words
 from capjax.weights.vit import activation, pictures
 
 FAMILY = "blip"
+CAPTIONER, MATCHER = "BlipForConditionalGeneration", "BlipForImageTextRetrieval"
 EXTRA_TOKENS = ["[DEC]", "[ENC]"]
 MAX_LENGTH = 40  # of the captions that BLIP was trained on
 
-_VISION, _TEXT, _HEAD = "vision_model", "text_decoder.bert", "text_decoder.cls.predictions"
+VISION = "vision_model"
+_TEXT, _HEAD = "text_decoder.bert", "text_decoder.cls.predictions"
 _WORDS = f"{_TEXT}.embeddings.word_embeddings.weight"
 _WRITE = f"{_HEAD}.decoder.weight"
 # Two names of one vector, the second of which is computed with. Newer files have the first alone.
 _BIASES = (f"{_HEAD}.bias", f"{_HEAD}.decoder.bias")
 
 
-def _vision() -> list[Entry]:
-    block, layer = r"image_tower/stack/blocks_(\d+)", rf"{_VISION}.encoder.layers.\1"
+def vision_table() -> list[Entry]:
+    """`blip.vit` and its counterpart."""
+    block, layer = r"image_tower/stack/blocks_(\d+)", rf"{VISION}.encoder.layers.\1"
     fused = (f"{layer}.self_attn.qkv", f"{layer}.self_attn.projection")
     return [
-        Entry("image_tower/cls", f"{_VISION}.embeddings.class_embedding", same),
-        Entry("image_tower/positions", f"{_VISION}.embeddings.position_embedding", same),
-        *kernel("image_tower/patch_embedding", f"{_VISION}.embeddings.patch_embedding", patches),
+        Entry("image_tower/cls", f"{VISION}.embeddings.class_embedding", same),
+        Entry("image_tower/positions", f"{VISION}.embeddings.position_embedding", same),
+        *kernel("image_tower/patch_embedding", f"{VISION}.embeddings.patch_embedding", patches),
         Entry(
-            "image_tower/patch_embedding/bias", f"{_VISION}.embeddings.patch_embedding.bias", same
+            "image_tower/patch_embedding/bias", f"{VISION}.embeddings.patch_embedding.bias", same
         ),
         *norm(f"{block}/norm_self", f"{layer}.layer_norm1"),
         *fused_attention(f"{block}/self_attention", *fused),
         *norm(f"{block}/norm_mlp", f"{layer}.layer_norm2"),
         *linear(f"{block}/mlp_in", f"{layer}.mlp.fc1"),
         *linear(f"{block}/mlp_out", f"{layer}.mlp.fc2"),
-        *norm("image_tower/stack/norm", f"{_VISION}.post_layernorm"),
+        *norm("image_tower/stack/norm", f"{VISION}.post_layernorm"),
+    ]
+
+
+def text_table(ours: str, theirs: str) -> list[Entry]:
+    """`blip.TextBlocks` and their counterpart, both given by name."""
+    block, layer = rf"{ours}/stack/blocks_(\d+)", rf"{theirs}.encoder.layer.\1.crossattention"
+    read = (f"{layer}.self.{name}" for name in ("query", "key", "value"))
+    return [
+        *bert(f"{ours}/", f"{theirs}."),
+        *attention(f"{block}/cross_attention", *read, f"{layer}.output.dense"),
+        *norm(f"{block}/norm_cross", f"{layer}.output.LayerNorm"),
     ]
 
 
 def _text(bias: str) -> list[Entry]:
-    block, layer = r"text_decoder/stack/blocks_(\d+)", rf"{_TEXT}.encoder.layer.\1.crossattention"
-    read = (f"{layer}.self.{name}" for name in ("query", "key", "value"))
     return [
-        *bert("text_decoder/", f"{_TEXT}."),
-        *attention(f"{block}/cross_attention", *read, f"{layer}.output.dense"),
-        *norm(f"{block}/norm_cross", f"{layer}.output.LayerNorm"),
+        *text_table("text_decoder", _TEXT),
         *linear("text_decoder/head_in", f"{_HEAD}.transform.dense"),
         *norm("text_decoder/head_norm", f"{_HEAD}.transform.LayerNorm"),
         *kernel("text_decoder/head", f"{_HEAD}.decoder", transposed()),
@@ -79,58 +88,78 @@ def _text(bias: str) -> list[Entry]:
 def plan(source: Source) -> Plan:
     """See `capjax.weights.plan`. config.json is needed: heads cannot be read off the tensors."""
     source.require_type("blip")
-    _check_kind(source)
-    vision, text = source.config.get("vision_config"), source.config.get("text_config")
-    if vision is None or text is None:
-        raise UserError(
-            "a BLIP checkpoint needs its config.json with vision_config and text_config beside it"
-        )
+    check_kind(source, CAPTIONER)
+    source.require(_WORDS)
+    vision, text = sections(source)
     choices = dict(
         tied=source.choose("tied", lambda: _tied(source, text)),
         bias=source.choose("bias", lambda: _bias(source)),
     )
     tied, bias = choices["tied"], choices["bias"]
     copies = {name: bias for name in _BIASES if name != bias} | ({_WRITE: _WORDS} if tied else {})
-    fields = _sizes(source, vision, text) | {"tied": tied}
-    patches_a_side = math.isqrt(source.shape(f"{_VISION}.embeddings.position_embedding")[1] - 1)
-    side = patches_a_side * fields["patch_size"]
+    fields = sizes(source, vision, text, _TEXT) | {"tied": tied}
     return Plan(
         FAMILY,
-        model=dict(name="capjax.models.blip", **_nearest(fields)),
-        table=[*_vision(), *_text(bias)],
+        model=dict(name="capjax.models.blip", **nearest(VARIANTS, fields)),
+        table=[*vision_table(), *_text(bias)],
         unread=(r".*\.position_ids", *(name.replace(".", r"\.") for name in copies)),
         choices=choices,
         copies=copies,
         tokenizer=_tokenizer(source, text)
         | {"max_length": min(MAX_LENGTH, fields["max_positions"] + 1)},
-        image=dict(image_size=side, resize=_resize(source, side)),
+        image=image_section(source, fields["patch_size"]),
         task=dict(name="capjax.tasks.caption"),
     )
 
 
-def _resize(source: Source, side: int) -> str:
-    """The rule of preprocessor_config.json; pixels are normalised by CLIP's statistics."""
+def sections(source: Source) -> tuple[dict[str, Any], dict[str, Any]]:
+    """config.json's vision_config and text_config."""
+    vision, text = source.config.get("vision_config"), source.config.get("text_config")
+    if vision is None or text is None:
+        raise UserError(
+            "a BLIP checkpoint needs its config.json with vision_config and text_config beside it"
+        )
+    return vision, text
+
+
+def image_section(source: Source, patch_size: int) -> dict[str, Any]:
+    """The size of pictures by the positions, and the rule of preprocessor_config.json.
+
+    Pixels are normalised by CLIP's statistics.
+    """
+    positions = source.shape(f"{VISION}.embeddings.position_embedding")[1]
+    side = image_size(positions - 1, patch_size)
     if not source.preprocessor:
-        return "squash"
+        return dict(image_size=side, resize="squash")
     rule, pixels = pictures(source, side)
     if pixels != "clip":
         raise UserError(
             f"a BLIP whose image_mean is that of {pixels!r} is not supported: only clip"
         )
-    return rule
+    return dict(image_size=side, resize=rule)
 
 
-def _check_kind(source: Source) -> None:
-    """Raises unless it is a captioner: other BLIPs have an encoder of texts as well."""
+def check_kind(source: Source, wanted: str) -> None:
+    """Raises unless the BLIP is of the kind `wanted`, CAPTIONER or MATCHER.
+
+    `NotThisFamily` for the other one of the two, UserError for those that are neither.
+    """
     names = source.tensors
-    reads = any(name.startswith(("text_encoder.", "text_model.", "itm_head.")) for name in names)
-    if reads and source.config.get("model_type") == "blip":
-        architecture = (source.config.get("architectures") or ["with a text encoder"])[0]
-        raise UserError(
-            f"this BLIP ({architecture}) is no captioner: import a BlipForConditionalGeneration, "
-            "such as Salesforce/blip-image-captioning-base"
-        )
-    source.require(f"{_VISION}.embeddings.class_embedding", _WORDS)
+    matches = "itm_head.weight" in names
+    reads = matches or any(name.startswith(("text_encoder.", "text_model.")) for name in names)
+    writes = any(name.startswith("text_decoder.") for name in names)
+    found = CAPTIONER if not reads else MATCHER if matches and not writes else ""
+    if found == wanted or source.config.get("model_type") != "blip":
+        source.require(f"{VISION}.embeddings.class_embedding")
+        return
+    if found:
+        raise NotThisFamily(f"it is a {found}")
+    architecture = (source.config.get("architectures") or ["with a text encoder"])[0]
+    raise UserError(
+        f"this BLIP ({architecture}) is no captioner and scores no pairs: import a {CAPTIONER}, "
+        f"such as Salesforce/blip-image-captioning-base, or a {MATCHER}, such as "
+        "Salesforce/blip-itm-base-coco"
+    )
 
 
 def _tied(source: Source, text: dict[str, Any]) -> bool:
@@ -151,11 +180,16 @@ def _bias(source: Source) -> str:
     return (there or _BIASES)[0]
 
 
-def _sizes(source: Source, vision: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
-    """Fields of the model's `Variant`; what config.json leaves out has the library's default."""
-    image_layer, text_layer = f"{_VISION}.encoder.layers", f"{_TEXT}.encoder.layer"
-    image_width, _, patch_size, _ = source.shape(f"{_VISION}.embeddings.patch_embedding.weight")
-    positions, text_width = source.shape(f"{_TEXT}.embeddings.position_embeddings.weight")
+def sizes(
+    source: Source, vision: dict[str, Any], text: dict[str, Any], tensors: str
+) -> dict[str, Any]:
+    """Fields of the model's `Variant`; what config.json leaves out has the library's default.
+
+    `tensors`: what the names of the text's tensors begin with.
+    """
+    image_layer, text_layer = f"{VISION}.encoder.layers", f"{tensors}.encoder.layer"
+    image_width, _, patch_size, _ = source.shape(f"{VISION}.embeddings.patch_embedding.weight")
+    positions, text_width = source.shape(f"{tensors}.embeddings.position_embeddings.weight")
     return dict(
         image_layers=source.count(image_layer + ".{}.layer_norm1.weight"),
         image_width=image_width,
@@ -174,20 +208,12 @@ def _sizes(source: Source, vision: dict[str, Any], text: dict[str, Any]) -> dict
     )
 
 
-def _nearest(fields: dict[str, Any]) -> dict[str, Any]:
-    """The named variant that shares the most fields, and those that differ."""
+def vocabulary(source: Source, rows: int) -> tuple[dict[str, Any], dict[str, int]]:
+    """(config.tokenizer but for the ends and max_length, the id of each token).
 
-    def differing(name: str) -> dict[str, Any]:
-        given = dataclasses.asdict(VARIANTS[name])
-        return {field: value for field, value in fields.items() if given[field] != value}
-
-    variant = min(VARIANTS, key=lambda name: len(differing(name)))
-    return dict(variant=variant, overrides=differing(variant))
-
-
-def _tokenizer(source: Source, text: dict[str, Any]) -> dict[str, Any]:
-    """config.tokenizer, but for max_length; the ids in config.json must be those of its names."""
-    path, rows = source.file("vocab.txt", "tokenizer.json"), source.shape(_WORDS)[0]
+    UserError unless there are as many tokens as `rows` of the embedding.
+    """
+    path = source.file("vocab.txt", "tokenizer.json")
     model, new = wordpiece.lines(read_model(path)), new_words(source)
     there = wordpiece.vocabulary(model)
     extra = EXTRA_TOKENS if len(there) < rows or there.keys() >= {*EXTRA_TOKENS} else []
@@ -197,6 +223,14 @@ def _tokenizer(source: Source, text: dict[str, Any]) -> dict[str, Any]:
             f"the embedding has {rows} rows and {str(path)!r}, with {' and '.join(EXTRA_TOKENS)}, "
             f"{len(ids)} tokens: give the vocabulary that the checkpoint belongs to"
         )
+    section = dict(name="capjax.data.wordpiece", path=str(path), extra_tokens=extra)
+    return section | ({"new_words": new} if new else {}), ids
+
+
+def _tokenizer(source: Source, text: dict[str, Any]) -> dict[str, Any]:
+    """config.tokenizer, but for max_length; the ids in config.json must be those of its names."""
+    rows = source.shape(_WORDS)[0]
+    section, ids = vocabulary(source, rows)
     names = {number: name for name, number in ids.items()}
     special = {}
     for field, name, default in (("bos", "bos", 30_522), ("eos", "sep", 102), ("pad", "pad", 0)):
@@ -210,12 +244,6 @@ def _tokenizer(source: Source, text: dict[str, Any]) -> dict[str, Any]:
     if special["pad"] != wordpiece.PAD:
         raise UserError(
             f"text_config.pad_token_id={ids[special['pad']]} is {special['pad']!r} in "
-            f"{str(path)!r}, not {wordpiece.PAD}: give the checkpoint's own vocabulary"
+            f"{section['path']!r}, not {wordpiece.PAD}: give the checkpoint's own vocabulary"
         )
-    return dict(
-        name="capjax.data.wordpiece",
-        path=str(path),
-        bos=special["bos"],
-        eos=special["eos"],
-        extra_tokens=extra,
-    ) | ({"new_words": new} if new else {})
+    return section | {"bos": special["bos"], "eos": special["eos"]}

@@ -19,6 +19,7 @@ MODULES = (
     "siglip",
     "siglip_big_vision",
     "blip",
+    "blip_matching",
     "vit",
     "t5",
     "bert",

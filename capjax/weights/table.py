@@ -51,6 +51,7 @@ class Entry(NamedTuple):
     theirs: str  # the tensor's name, with the groups of `ours`
     transform: Transform
     part: Part | None = None  # of the tensor, where it holds several parameters
+    begin: float | None = None  # without a tensor: what the parameter begins with
 
 
 Table = Sequence[Entry]
@@ -112,6 +113,11 @@ def linear(
         Entry(f"{ours}/kernel", f"{theirs}.weight", kernel(inputs), part),
         Entry(f"{ours}/bias", f"{theirs}.bias", vector, part),
     ]
+
+
+def unpublished(ours: str, begin: float) -> list[Entry]:
+    """A parameter that training needs and published files leave out; it is not exported either."""
+    return [Entry(ours, "", same, begin=begin)]
 
 
 def norm(ours: str, theirs: str) -> list[Entry]:
@@ -226,6 +232,8 @@ def to_tensors(
     holders: dict[str, list[tuple[str, Entry]]] = {}
     for path in flat:
         entry, name = _lookup(table, path)
+        if entry.begin is not None:
+            continue
         holders.setdefault(name, []).append((path, entry))
     for name, held in holders.items():
         held.sort(key=lambda item: item[1].part.index if item[1].part else 0)
@@ -254,7 +262,9 @@ def check_names(
     """Raises UserError unless every parameter has its tensor and every tensor is needed."""
     used = set()
     for path in flat:
-        name = _lookup(table, path)[1]
+        entry, name = _lookup(table, path)
+        if entry.begin is not None:
+            continue
         if name not in tensors:
             raise UserError(
                 f"the checkpoint has no tensor {name!r} for the parameter {path!r}: choose the "
@@ -278,6 +288,8 @@ def _value(
 ) -> np.ndarray:
     """The tensor as the parameter's array, a view where that is possible."""
     entry, name = _lookup(table, path)
+    if entry.begin is not None:
+        return np.full(shape, entry.begin, np.float32)
     tensor = np.asarray(tensors[name])
     parts, value = entry.part, tensor
     if parts and tensor.ndim > parts.axis and tensor.shape[parts.axis] % parts.count == 0:

@@ -16,7 +16,7 @@ from capjax.curate.language.pictures import part_of
 from capjax.curate.language.scripted import Scripted
 from capjax.curate.language.server import Server
 from capjax.curate.stages import experts
-from capjax.curate.stages.encoding import _Encoding
+from capjax.curate.stages.encoding import Encoding
 from capjax.curate.stages.facts import Lexicon, compare, count_facts
 from capjax.curate.stages.tagging import Tag
 from capjax.curate.workers import Tally
@@ -160,9 +160,9 @@ def tagged(monkeypatch):
     def start(self):
         self._encoder = FakeEncoder()
 
-    monkeypatch.setattr(_Encoding, "start", start)
+    monkeypatch.setattr(Encoding, "start", start)
     monkeypatch.setattr(
-        _Encoding, "_images", lambda self, rows: np.stack([r["image"] for r in rows])
+        Encoding, "_images", lambda self, rows: np.stack([r["image"] for r in rows])
     )
 
     def tags(**options):

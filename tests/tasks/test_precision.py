@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from capjax.models import blip, clip, coca, dual_encoder, language_model, siglip
-from capjax.tasks import caption, contrastive, language
+from capjax.models import blip, blip_matching, clip, coca, dual_encoder, language_model, siglip
+from capjax.tasks import caption, contrastive, language, matching
 from capjax.tasks import coca as captioning_and_contrast
 
 SHALLOW = dict(image_layers=1, unimodal_layers=1, multimodal_layers=1)
@@ -29,6 +29,9 @@ CASES = {
     "language model": lambda: language.Task(model=language_model.Model(20, 7, "tiny", **HALF)),
     "blip": lambda: caption.Task(
         model=blip.Model(20, 7, 32, overrides=TOWERS, **HALF), conditioning_dropout=0.5
+    ),
+    "blip matching": lambda: matching.Task(
+        model=blip_matching.Model(20, 7, 32, overrides=TOWERS, **HALF)
     ),
 }
 

@@ -18,7 +18,7 @@ from capjax.curate.stages.runs import run_identity
 from capjax.errors import UserError
 
 
-class _Encoding:
+class Encoding:
     """A stage with a dual encoder."""
 
     place, worker, cached = "worker", "models", True
@@ -47,13 +47,40 @@ class _Encoding:
         self._encoder = Encoder(run.model, on_all_devices(run.params), run.tokenizer, size)
         self._resize = run.config.data.resize
 
+    def _squares(self, rows: Sequence[Fields]) -> np.ndarray:
+        """uint8 [B,S,S,3]"""
+        return to_squares([row["image"] for row in rows], self._encoder.model, self._resize)
+
     def _images(self, rows: Sequence[Fields]) -> np.ndarray:
         """[B,E]"""
-        pictures = [row["image"] for row in rows]
-        return self._encoder.images(to_squares(pictures, self._encoder.model, self._resize))
+        return self._encoder.images(self._squares(rows))
 
 
-class ClipScore(_Encoding):
+class Captions:
+    """The captions of B pictures as one list, and what is told of each back to its picture.
+
+    field: of the text, or with several=True of the texts.
+    """
+
+    def __init__(self, field: str, several: bool):
+        self.field, self.several = field, several
+        self.kind = list[str] if several else str
+
+    def flat(self, rows: Sequence[Fields]) -> tuple[list[str], np.ndarray]:
+        """(N captions, the number int [N] of each one's picture)."""
+        texts = [row[self.field] for row in rows]
+        groups = texts if self.several else [[text] for text in texts]
+        owner = np.repeat(np.arange(len(rows)), [len(group) for group in groups])
+        return [text for group in groups for text in group], owner
+
+    def told(self, scores: np.ndarray, owner: np.ndarray, pictures: int) -> list[Any]:
+        """[N] -> for each picture its number, or its numbers."""
+        # Rounded, so that the last digits do not tell with whom a record shared its batch.
+        own = [np.round(scores[owner == i].astype(float), 6).tolist() for i in range(pictures)]
+        return own if self.several else [one[0] for one in own]
+
+
+class ClipScore(Encoding):
     """2.5 max(cosine, 0) of a picture with its caption, or with each of several.
 
     captions: a field of text, or with several=True of texts; prefix: what is put before each (the
@@ -73,9 +100,9 @@ class ClipScore(_Encoding):
         name: str = "",
     ):
         super().__init__(run, name or f"clipscore of {captions}", version, batch_size)
-        self._captions, self._several, self._output = captions, several, output
+        self._captions, self._output = Captions(captions, several), output
         self._prefix = prefix
-        self.inputs = {"image": np.ndarray, captions: list[str] if several else str}
+        self.inputs = {"image": np.ndarray, captions: self._captions.kind}
         self.outputs = {output: list[float] if several else float}
 
     def _more(self) -> dict[str, Any]:
@@ -85,19 +112,15 @@ class ClipScore(_Encoding):
         """Scores of B pictures."""
         from capjax.metrics.clipscore import clip_score
 
-        texts = [row[self._captions] for row in rows]
-        groups = texts if self._several else [[text] for text in texts]
-        flat = [self._prefix + text for group in groups for text in group]
-        owner = np.repeat(np.arange(len(rows)), [len(group) for group in groups])
+        texts, owner = self._captions.flat(rows)
         scores = np.zeros(0)
-        if flat:
-            scores = clip_score(self._images(rows)[owner], self._encoder.texts(flat))
-        # Rounded, so that the last digits do not tell with whom a record shared its batch.
-        told = [np.round(scores[owner == i], 6).tolist() for i in range(len(rows))]
-        return [{self._output: own if self._several else own[0]} for own in told]
+        if texts:
+            embedded = self._encoder.texts([self._prefix + text for text in texts])
+            scores = clip_score(self._images(rows)[owner], embedded)
+        return [{self._output: told} for told in self._captions.told(scores, owner, len(rows))]
 
 
-class Embed(_Encoding):
+class Embed(Encoding):
     """The unit vector of a picture, or of a text where `field` is another than "image"."""
 
     def __init__(

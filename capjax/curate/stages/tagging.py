@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from capjax.curate.stage import Fields
-from capjax.curate.stages.encoding import _Encoding
+from capjax.curate.stages.encoding import Encoding
 from capjax.errors import UserError
 
 
-class Tag(_Encoding):
+class Tag(Encoding):
     """Gives `output`, the tags that fit best, and `{output}_scores`, their cosines.
 
     A tag's vector is the mean of its sentences, one for each template with {} for the name (CLIP,

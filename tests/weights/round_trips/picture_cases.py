@@ -13,6 +13,7 @@ from transformers import (
     BertTokenizer,
     BlipConfig,
     BlipForConditionalGeneration,
+    BlipForImageTextRetrieval,
     BlipImageProcessor,
     BlipProcessor,
     CLIPConfig,
@@ -79,6 +80,34 @@ def blip_answer(folder, dtype):
     for i, ids in enumerate(rows(folder)):
         out = model(pixel_values=x[i : i + 1], input_ids=ids)
         found |= {f"states_{i}": out.last_hidden_state, f"logits_{i}": out.logits}
+    return arrays(**found)
+
+
+def blip_matching(folder):
+    """BLIP's matching head, with a vocabulary that has neither [DEC] nor [ENC]."""
+    count = tokenizer_files.word_pieces(folder)
+    text = dict(
+        vocab_size=count + 2, hidden_size=32, encoder_hidden_size=48, intermediate_size=80,
+        num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=CONTEXT,
+        bos_token_id=count, sep_token_id=3,
+    )  # fmt: skip
+    vision = dict(
+        hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=3,
+        image_size=32, patch_size=16,
+    )  # fmt: skip
+    config = BlipConfig(text_config=text, vision_config=vision, image_text_hidden_size=24)
+    draw(BlipForImageTextRetrieval(config)).save_pretrained(folder)
+    BlipImageProcessor(size=square(32)).save_pretrained(folder)
+
+
+def blip_matching_answer(folder, dtype):
+    """Logits and cosines of the pairs."""
+    model, x = whole(BlipForImageTextRetrieval, folder, dtype), pixels(folder)
+    found = {}
+    for i, ids in enumerate(rows(folder)):
+        for name, head in (("logits", True), ("cosine", False)):
+            out = model(pixel_values=x[i : i + 1], input_ids=ids, use_itm_head=head)
+            found[f"{name}_{i}"] = out.itm_score
     return arrays(**found)
 
 
@@ -179,6 +208,7 @@ CASES = {
     "blip_tied": (blip(True), blip_answer),
     "blip_untied": (blip(False), blip_answer),
     "blip_processor": (blip(True, whole_processor=True), blip_answer),
+    "blip_matching": (blip_matching, blip_matching_answer),
     "vit_transformers": (vit, vit_answer),
     "vit_timm": (vit_timm, vit_timm_answer),
     "clip_transformers": (clip, two_towers(CLIPModel)),
