@@ -1,7 +1,8 @@
 """What a pipeline made of its records: counts, lengths, words and scores before and after, a page.
 
 before, after: columns of text; a column of texts counts each. CLIPScores are columns of numbers
-whose name begins with clipscore. The page stands alone: no network, no script; what was crawled is
+whose name begins with clipscore. A column whose name ends in url is told of where records share a
+URL. The page stands alone: no network, no script; what was crawled is
 escaped.
 """
 
@@ -108,9 +109,12 @@ def report(
     scores: dict[str, list[float]] = {n: [] for n in output.columns if n.startswith("clipscore")}
     columns = [Texts(name) for name in chosen]
     found = {name: Counter() for name in labels}
+    seen = {name: set() for name in output.columns if name == "key" or name.endswith("url")}
     rows, kept = 0, []
     for row in output.rows():
         rows += 1
+        for name, values in seen.items():
+            values.add(hash(row[name]))
         for column in columns:
             column.add(row[column.name])
         for name in labels:
@@ -123,6 +127,11 @@ def report(
         if len(kept) > 4 * max(samples, 1):
             kept = sorted(kept, key=lambda one: one[:2])[:samples]
     tables = {"records": _records(output, rows), "stages": _stages(output)}
+    records = len(seen.pop("key")) if "key" in seen else rows  # a stage may make several of one
+    again = {name: records - len(v) for name, v in seen.items() if len(v) < records}
+    if again:
+        told = [[name, f"{count:,}"] for name, count in again.items()]
+        tables["met more than once"] = [["column", "records too many"], *told]
     tables |= _text_tables(columns)
     if any(scores.values()):
         tables["CLIPScore (share of texts)"] = _score_table(scores)

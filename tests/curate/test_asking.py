@@ -27,6 +27,8 @@ SCORE = {
     "additionalProperties": False,
 }
 
+HALF = Answer("half a", CUT, "script", 1, 1)
+
 
 def asked(tmp_path, answers, records=1, **options):
     """The rows and reports of a run in which the script gives these answers in turn."""
@@ -69,7 +71,7 @@ def test_an_answer_that_cannot_be_repaired_is_left_out(tmp_path):
     ("answers", "status"),
     [
         (["I'm sorry, but I can't help with that."], "refused"),
-        ([Answer("half a", CUT, "script", 1, 1)], "cut"),
+        ([HALF, HALF], "cut"),
         (["", "  "], "rejected"),
         (["a long answer", "long again"], "rejected"),
     ],
@@ -83,6 +85,12 @@ def test_what_is_no_answer_falls_back(tmp_path, answers, status):
     rows, _, bad = asked(tmp_path / "b", answers, accept=short)
     assert rows == []
     assert next(iter(bad))[1].startswith(status)
+
+
+def test_an_answer_that_was_cut_is_asked_for_once_more(tmp_path):
+    rows, seen, _ = asked(tmp_path, [HALF, "whole"], fallback="caption", max_tokens=7)
+    assert (rows[0]["said"], rows[0]["say_status"], len(seen)) == ("whole", "repaired", 2)
+    assert "it was cut at 7 tokens" in seen[1].messages[-1]["content"]
 
 
 def test_a_record_that_needs_no_model(tmp_path):

@@ -92,3 +92,28 @@ def test_a_page_escapes_what_was_crawled(tmp_path, monkeypatch):
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert "<b>0" not in page
+
+
+@pytest.mark.parametrize(("urls", "again"), [("abca", "1"), ("abcd", None)])
+def test_records_with_the_same_url_are_counted(tmp_path, urls, again):
+    from capjax.curate import local
+    from capjax.curate.pipeline import Pipeline
+    from capjax.curate.report import report
+    from capjax.curate.stage import Stage
+
+    class Pairs:
+        def __len__(self):
+            return len(urls)
+
+        def __getitem__(self, i):
+            return {"key": f"k{i}", "image_url": urls[i]}
+
+    twice = Stage("twice", lambda: [{"n": 0}, {"n": 1}], {}, {"n": int})
+    made = Pipeline(
+        "urls", (twice,), ("key", "image_url", "n"), source={"key": str, "image_url": str}
+    )
+    local.run(made, Pairs(), tmp_path, options=local.Options(processes=1), progress=False)
+    tables = report(tmp_path).tables
+    assert tables["records"][1][-1] == "8"
+    told = tables.get("met more than once")
+    assert (told and told[1]) == (again and ["image_url", again])

@@ -3,9 +3,9 @@
     Ask("fuse", model, template="fuse", output="fused", fallback="caption")
     Ask("judge", model, template="judge", schema={...})       one output for each property
 
-An answer that does not fit (no JSON of the schema, empty, refused by `accept`) is asked for once
-more, with the reason. What is then no answer, a refusal and an answer that was cut at its longest
-length give the record's field `fallback` in its place, or where there is none leave the record out.
+An answer that does not fit (no JSON of the schema, empty, cut at its longest length, refused by
+`accept`) is asked for once more, with the reason. What is then no answer, and a refusal at once,
+give the record's field `fallback` in its place, or where there is none leave the record out.
 Beside its outputs a stage NAME gives, for each record,
 
     NAME_status    ok, repaired, refused, cut or rejected
@@ -127,16 +127,15 @@ class Ask:
             request = Request(messages, schema=self._schema, **self._options)
             answer = await self.model.complete(request, self.name, ledger)
             if answer.finish == REFUSED or is_refusal(answer.text):
-                return self._instead(fields, "refused", "the model refused", answer, ledger)
-            if answer.finish == CUT:
-                told = f"the answer was cut at {self._options['max_tokens']} tokens"
-                return self._instead(fields, "cut", told, answer, ledger)
+                ledger.failed(self.name, "refused")
+                return self._instead(fields, "refused", "the model refused", answer)
             outputs, problem = self._read(answer)
             if not problem and self._accept:
                 problem = self._accept(fields, outputs)
             if not problem:
                 return self._told(outputs, status, answer.model)
-            ledger.failed(self.name, "schema" if self._schema else "rejected")
+            cut = answer.finish == CUT
+            ledger.failed(self.name, "cut" if cut else "schema" if self._schema else "rejected")
             if attempt == 0:
                 messages = (
                     *messages,
@@ -144,9 +143,11 @@ class Ask:
                     {"role": "user", "content": _REPAIR.format(problem)},
                 )
                 status = "repaired"
-        return self._instead(fields, "rejected", problem, answer)
+        return self._instead(fields, "cut" if cut else "rejected", problem, answer)
 
     def _read(self, answer: Answer) -> tuple[dict[str, Any], str]:
+        if answer.finish == CUT:
+            return {}, f"it was cut at {self._options['max_tokens']} tokens, so it must be shorter"
         if self._schema is None:
             text = " ".join(answer.text.split())
             return {self._output: text}, "" if text else "it is empty"
@@ -155,11 +156,7 @@ class Ask:
             return {}, problem
         return {name: value.get(name) for name in self._own}, ""
 
-    def _instead(
-        self, fields: Fields, status: str, reason: str, answer: Answer, ledger: Any = None
-    ) -> dict[str, Any]:
-        if ledger is not None:
-            ledger.failed(self.name, status)
+    def _instead(self, fields: Fields, status: str, reason: str, answer: Answer) -> dict[str, Any]:
         if self._fallback is None:
             raise BadRecord(str(fields.get("key", "")), f"{status}: {reason}")
         return self._told({self._output: fields[self._fallback]}, status, answer.model)
