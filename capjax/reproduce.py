@@ -142,13 +142,13 @@ def listing() -> str:
         for scale in claims_of(paper).SCALES:
             path = results_path(paper, scale)
             if not path.is_file():
-                lines.append(f"{paper:<24}{scale:<10}never run")
+                lines.append(f"{paper:<24}{scale:<16}never run")
                 continue
             record = json.loads(path.read_text(encoding="utf-8"))
             required = [f for f in record["findings"] if f["holds"] is not None]
             held = sum(f["holds"] for f in required)
             lines.append(
-                f"{paper:<24}{scale:<10}{held} of {len(required)} claims hold; "
+                f"{paper:<24}{scale:<16}{held} of {len(required)} claims hold; "
                 f"run {record['date']} in {record['minutes']} minutes on {record['device']}"
             )
     return "\n".join(lines) or f"no papers found: there is no {EXPERIMENTS}/*/claims.py here"
