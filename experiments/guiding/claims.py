@@ -26,7 +26,7 @@ from capjax.metrics.retrieval import ranks, recall_from_ranks
 from capjax.reproduce import Finding, Setting
 from capjax.runs import open_run
 from capjax.train import train
-from experiments.guiding import beyond, flickr8k, lm_claims, names_claims
+from experiments.guiding import beyond, flickr8k, flickr8k_seeds, lm_claims, names_claims
 
 CONFIG = "configs/guiding/toy.py"
 SCALES_TRIED = tuple(np.round(np.arange(0.0, 3.01, 0.1), 2).tolist())
@@ -271,5 +271,6 @@ SCALES = {
         names_claims.claims,
     ),
     "flickr8k": (flickr8k.claims,),
+    "flickr8k-seeds": (flickr8k_seeds.claims,),
     "beyond": (beyond.claims,),
 }

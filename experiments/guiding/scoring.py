@@ -21,7 +21,7 @@ import numpy as np
 from capjax.errors import UserError
 from capjax.evals.encoder import Encoder
 from capjax.metrics import References, evaluate
-from capjax.metrics.bootstrap import mean_interval
+from capjax.metrics.bootstrap import measure_interval
 from capjax.metrics.clipscore import (
     clip_score,
     harmonic_mean,
@@ -29,6 +29,7 @@ from capjax.metrics.clipscore import (
     ref_only_clip_score,
 )
 from capjax.metrics.lengths import lengths
+from capjax.metrics.measure import Measure, mean_of
 from capjax.metrics.retrieval import ranks, recall_from_ranks
 
 AGREEMENT = ("bleu", "rouge_l", "cider")
@@ -55,7 +56,7 @@ class Judge:
             "clipscore": clip,
             "ref_only_clipscore": ref_only,
             "ref_clipscore": harmonic_mean(clip, ref_only),
-            "recall_at_1": (found == 1).astype(float),
+            **{f"recall_at_{k}": (found <= k).astype(float) for k in RECALLS},
         }
         values = {name: float(np.mean(value)) for name, value in per_picture.items()}
         values |= {f"recall_at_{k}": v for k, v in recall_from_ranks(found, RECALLS).items()}
@@ -69,6 +70,27 @@ class Judge:
         return np.stack([self._known[text] for text in texts])
 
 
+def measured(
+    captions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    judges: Mapping[str, Judge],
+    metrics: Sequence[str] = AGREEMENT,
+) -> tuple[dict[str, float], dict[str, Measure]]:
+    """(every metric's value, those that are functions of the pictures as such) of one setting."""
+    keys = range(len(captions))
+    counted = References.from_captions(dict(zip(keys, references, strict=True)))
+    scores = evaluate(dict(zip(keys, captions, strict=True)), counted, metrics)
+    row, measures = dict(scores.metrics), dict(scores.measures)
+    for number, (name, judge) in enumerate(judges.items()):
+        prefix = f"{name}_" if number else ""
+        values, each = judge.score(captions, references)
+        row |= {prefix + metric: value for metric, value in values.items()}
+        measures |= {prefix + metric: mean_of(value) for metric, value in each.items()}
+    row |= lengths(captions)
+    row["distinct_captions"] = float(len(set(captions)))
+    return row, measures
+
+
 def score(
     captions: Sequence[str],
     references: Sequence[Sequence[str]],
@@ -76,24 +98,11 @@ def score(
     metrics: Sequence[str] = AGREEMENT,
 ) -> dict[str, Any]:
     """One row: every metric, the lengths, and 95% bootstrap intervals of some."""
-    keys = range(len(captions))
-    counted = References.from_captions(dict(zip(keys, references, strict=True)))
-    scores = evaluate(dict(zip(keys, captions, strict=True)), counted, metrics)
-    row: dict[str, Any] = dict(scores.metrics)
-    per_picture = {name: measure.per_image for name, measure in scores.measures.items()}
-    for number, (name, judge) in enumerate(judges.items()):
-        prefix = f"{name}_" if number else ""
-        values, each = judge.score(captions, references)
-        row |= {prefix + metric: value for metric, value in values.items()}
-        per_picture |= {prefix + metric: value for metric, value in each.items()}
-    row |= lengths(captions)
-    row["distinct_captions"] = float(len(set(captions)))
-    row["intervals"] = {
-        name: list(mean_interval(per_picture[name])[1:])
-        for name in INTERVALS
-        if name in per_picture
+    row, measures = measured(captions, references, judges, metrics)
+    intervals = {
+        name: list(measure_interval(measures[name])[1:]) for name in INTERVALS if name in measures
     }
-    return row
+    return {**row, "intervals": intervals}
 
 
 def human(
