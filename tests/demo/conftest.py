@@ -22,6 +22,7 @@ def run_directory(tmp_path_factory):
     config = configs.load(f"{ROOT}/configs/guiding/scenes.py:runlocal")
     with config.unlocked():
         config.model.size_overrides = dict(image_layers=1, unimodal_layers=1, multimodal_layers=1)
+        config.model.caption_queries = 0
         config.tokenizer.max_length = 12
         config.tokenizer.vocab_size = 96
         config.tokenizer.num_records = 100

@@ -9,7 +9,7 @@ import pytest
 from experiments.guiding import claims
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-STEPS = 500  # a third of the reproduced run: enough for the turn, not for its exact place
+STEPS = 350  # a quarter of the reproduced run: enough for the turn, not for its exact place
 
 
 @pytest.fixture(scope="module")

@@ -141,11 +141,12 @@ def test_coca_in_microbatches_is_coca_of_the_whole_batch(model, batch):
     class Forgetful(coca.Task):
         accumulate = property()  # not offered
 
+    params = jax.device_get(jax.jit(coca.Task(model=model).init)(jax.random.key(0)))
+
     def step(kind, microbatches):
         task, mesh = kind(model=model), make_mesh({"data": 2})
         with jax.set_mesh(mesh):
             rows = put_batch(batch, batch_sharding(mesh))
-            params = jax.jit(task.init)(jax.random.key(0))
             compute = jax.jit(loss_and_grads, static_argnums=(0, 4))
             return jax.device_get(compute(task, params, rows, jax.random.key(0), microbatches))
 
