@@ -2,10 +2,13 @@
 
 The paper's Table B.2 asks how often captions name one of 120 breeds, and how often rightly, when a
 captioner that mostly read "a dog" is guided. Here the classes are the 24 kinds of generated shapes
-in two sizes, eleven colours and four textures; four in five captions are "there is a shape here",
-one in five "there is a KIND here". `names` measures any captions by any list of class names.
+in two sizes, eleven colours and four textures; a caption is "there is a KIND here" or, four times
+in five, "there is a shape here". A captioner learns the kinds from captions that all name them
+(`generic=0`), as the paper's did in pretraining, before it learns not to say them. `names` measures
+any captions by any list of class names.
 
-Raises `UserError` for labels and captions of other numbers, and a label that is no class.
+Raises `UserError` for labels and captions of other numbers, a label that is no class, and a share
+that is none.
 """
 
 from __future__ import annotations
@@ -26,11 +29,22 @@ GENERIC_SHARE = 0.8
 
 
 class Source:
-    """`size` records {key, image, captions, label}; the label is the kind of the only object."""
+    """`size` records {key, image, captions, label}; the label is the kind of the only object.
+
+    generic: the share of captions that do not name it.
+    """
 
     def __init__(
-        self, split: str = "train", size: int = 20_000, image_size: int = 32, seed: int = 0
+        self,
+        split: str = "train",
+        size: int = 20_000,
+        image_size: int = 32,
+        seed: int = 0,
+        generic: float = GENERIC_SHARE,
     ):
+        if not 0 <= generic <= 1:
+            raise UserError(f"generic={generic} is a share: give a number from 0 to 1")
+        self._generic = generic
         self._scenes = scenes.Source(
             seed=seed,
             size=size,
@@ -64,7 +78,7 @@ class Source:
     def _write(self, index: int, label: str) -> list[str]:
         rng = np.random.default_rng((*self._seed, index))
         named = f"there is {article(label)} {label} here"
-        return [GENERIC if rng.random() < GENERIC_SHARE else named for _ in range(CAPTIONS)]
+        return [GENERIC if rng.random() < self._generic else named for _ in range(CAPTIONS)]
 
 
 def names(

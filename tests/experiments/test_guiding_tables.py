@@ -7,7 +7,15 @@ import pytest
 
 from capjax.errors import UserError, exit_cleanly
 from capjax.report import curves
-from experiments.guiding import binomial, fine_grained, layouts, published, scoring, tables
+from experiments.guiding import (
+    binomial,
+    fine_grained,
+    layouts,
+    names_claims,
+    published,
+    scoring,
+    tables,
+)
 
 SPACE = dict(
     cosine=0.3, clipscore=0.75, ref_only_clipscore=0.9, ref_clipscore=0.8, recall_at_1=0.2
@@ -140,6 +148,21 @@ def test_four_in_five_captions_of_the_stand_in_are_generic():
     assert 0.74 < share < 0.86
     record = source[3]
     assert all(record["label"] in t or t == fine_grained.GENERIC for t in record["captions"])
+    named = fine_grained.Source("val", 100, generic=0.0)
+    assert all(f" {named[i]['label']} " in t for i in range(100) for t in named[i]["captions"])
+    np.testing.assert_array_equal(named[3]["image"], record["image"])
+    with pytest.raises(UserError, match="generic=2 is a share"):
+        fine_grained.Source(generic=2)
+
+
+@pytest.mark.parametrize(
+    ("mentioned", "expected"),
+    [((0, 0, 0.3, 0.9, 1), True), ((0, 0.3, 0.2, 0.9, 1), False), ((0, 0, 0, 0.1, 0.1), False)],
+)
+def test_names_rise_if_they_fall_nowhere(mentioned, expected):
+    scales = names_claims.SCALES
+    found = {f"mentioned_gamma_{g:g}": m for g, m in zip(scales, mentioned, strict=True)}
+    assert names_claims.rises(found) is expected
 
 
 class Letters:
