@@ -19,7 +19,7 @@ from typing import Any
 
 from capjax.curate.stages.facts import Fact, Lexicon
 from capjax.curate.stages.texts import draw
-from capjax.data.scenes import Source as Scenes
+from capjax.data.scenes.figures import figures
 from capjax.data.scenes.vocabulary import BACKGROUND_COLOURS, article
 from capjax.errors import UserError
 
@@ -61,19 +61,8 @@ class Source:
         if captions not in KINDS:
             raise UserError(f"captions={captions!r} must be one of {', '.join(KINDS)}")
         self.kind = captions
-        self.scenes = Scenes(
-            seed=seed,
-            size=size,
-            split=split,
-            image_size=image_size,
-            max_objects=1,
-            shapes=SHAPES,
-            colours=COLOURS,
-            sizes=("large",),
-            textures=("solid",),
-            backgrounds=("plain",),
-            captions="generic",
-            zoom=1.5,
+        self.scenes = figures(
+            split, size, shapes=SHAPES, colours=COLOURS, seed=seed, image_size=image_size
         )
         self._prefix = f"rank_fuse-{seed}-{split}"
 
