@@ -1,9 +1,8 @@
 """What a pipeline made of its records: counts, lengths, words and scores before and after, a page.
 
 before, after: columns of text; a column of texts counts each. CLIPScores are columns of numbers
-whose name begins with clipscore. A column whose name ends in url is told of where records share a
-URL. The page stands alone: no network, no script; what was crawled is
-escaped.
+whose name begins with clipscore. Where a column's name ends in url, records that share a URL are
+counted. The page stands alone: no network, no script; what was crawled is escaped.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@
 
 Record i of `data` belongs to fold i mod folds, so that a file sorted by time or by subject gives
 folds that are alike. Disjoint records are disjoint pictures only where no picture comes twice:
-`python -m capjax.data duplicates` finds those that do.
+`capjax.curate.dedup` finds those that do.
 
 Raises `UserError` for a fold that there is not, for one without records, and for a mixture: wrap
 its sources.

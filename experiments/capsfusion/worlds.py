@@ -72,7 +72,7 @@ class Source:
             raise UserError(f"captions={captions!r} must be one of {', '.join(KINDS)}")
         self.kind = captions
         self.scenes = figures(
-            split, size, shapes=tuple(NAMES), colours=COLOURS, seed=seed, image_size=image_size
+            split, size, shapes=NAMES, colours=COLOURS, seed=seed, image_size=image_size
         )
         self._prefix = f"capsfusion-{seed}-{split}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from capjax.data.scenes.source import Source
 
@@ -11,8 +11,8 @@ def figures(
     split: str,
     size: int,
     *,
-    shapes: Sequence[str],
-    colours: Sequence[str],
+    shapes: Iterable[str],
+    colours: Iterable[str],
     seed: int = 0,
     image_size: int = 32,
 ) -> Source:
